@@ -1,0 +1,1 @@
+"""Encoders of video and images, one file each, all behind one contract."""

@@ -1,0 +1,54 @@
+"""The command line: `fourd COMMAND`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+COMMANDS = {
+    "demo": "pretrain, probe five tasks and show the result on a page, in minutes",
+    "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
+    "probe": "learn readouts on a backbone, frozen or finetuned, and score them",
+    "report": "make the page of a study again, from its rows and pictures",
+}
+
+_EXPECTED = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, FloatingPointError)
+
+
+def main() -> None:
+    """Run the command that is named on the command line."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise SystemExit(f"fourd: no command {name!r}\n\n{usage()}")
+    console = Console(stderr=True)
+    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    try:
+        importlib.import_module(f"fourd.cli.{name}").run(rest)
+    except _EXPECTED as error:
+        # what a user can mend is told in a sentence; FOURD_DEBUG=1 shows where it arose
+        if os.environ.get("FOURD_DEBUG"):
+            raise
+        raise SystemExit(f"fourd {name}: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nfourd {name}: stopped; the same command goes on from the last checkpoint") from None
+
+
+def usage() -> str:
+    """List the commands."""
+    lines = [f"  {name:<10}{does}" for name, does in COMMANDS.items()]
+    return "\n".join([
+        "usage: fourd COMMAND [OPTIONS]",
+        "",
+        *lines,
+        "",
+        "fourd COMMAND --help lists a command's options.",
+    ])

@@ -1,0 +1,267 @@
+"""What one clip is made of, before anything moves: every random draw of the world is made here.
+
+The draws come from separate counter-based streams. `LAYOUT` decides all that the first frame shows;
+`MOTION` decides what happens after it, labels included. So the first frame is independent of every
+label by construction, and a clip is a pure function of `(seed, index)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Array = np.ndarray
+
+CAMERA_MOTIONS = ("orbit_left", "orbit_right", "dolly_in", "dolly_out", "rise", "fall")
+"""What the camera does: it looks at one spot all the time; left, right and rise are its own move."""
+
+OBJECT_MOTIONS = ("left", "right", "toward", "away")
+"""Where the mover sets off to, as seen by the camera in frame 0."""
+
+EVENT_ORDERS = ("forward", "backward")
+"""In which order the lamp takes its three colours: 0, 1, 2, 0, ... or 0, 2, 1, 0, ...
+
+At each time each colour is equally likely under both orders, so one frame says nothing about the
+order; nor does the set of all frames, except through what else in them tells the time.
+"""
+
+NUM_OBJECTS = 4
+MOVER = 0
+"""The object whose direction is the label `object_motion`."""
+LAMP = 1
+"""The object whose changing colour is the label `event_order`."""
+GROUND = NUM_OBJECTS
+SKY = NUM_OBJECTS + 1
+
+NUM_STYLES = 4
+NUM_RAMP_STOPS = 3
+
+
+class Stream(IntEnum):
+    """Name the independent sources of chance of one clip."""
+
+    LAYOUT = 0
+    MOTION = 1
+    POINTS = 2
+
+
+class Kind(IntEnum):
+    """Name the solids. `size` is (radius, -, -), (x, y, z half-edges), or (radius, half-length, -)."""
+
+    SPHERE = 0
+    BOX = 1
+    CAPSULE = 2
+    CYLINDER = 3
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Hold the answers that one frame cannot give, as indices into the tuples above."""
+
+    camera_motion: int
+    object_motion: int
+    event_order: int
+
+
+@dataclass(frozen=True)
+class CameraPlan:
+    """Hold how the camera travels around the spot that it looks at. Angles in radians, metres.
+
+    `stray` is how far (azimuth, distance, elevation) drift by the end of the clip, on top of the class.
+    """
+
+    target: Float[Array, "3"]
+    azimuth: float
+    elevation: float
+    distance: float
+    orbit_by: float
+    dolly_by: float
+    rise_by: float
+    stray: Float[Array, "3"]
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Hold the solids as they are in frame 0: `K` objects; quaternions are (w, x, y, z)."""
+
+    kind: Int[Array, " K"]
+    size: Float[Array, "K 3"]
+    position: Float[Array, "K 3"]
+    quaternion: Float[Array, "K 4"]
+    velocity: Float[Array, "K 3"]
+    spin: Float[Array, "K 3"]
+    mover_speed: float
+    bounce: Float[Array, " K"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Hold colours and light; the last of the `M = K + 1` materials is the ground. Colours are linear RGB."""
+
+    ramp: Float[Array, "M 3 3"]
+    style: Int[Array, " M"]
+    shift: Float[Array, "M 3"]
+    gloss: Float[Array, " K"]
+    lamp: Float[Array, "3 3"]
+    sun: Float[Array, "3"]
+    zenith: Float[Array, "3"]
+    horizon: Float[Array, "3"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Hold all that determines a clip, apart from its raster."""
+
+    labels: Labels
+    camera: CameraPlan
+    bodies: Bodies
+    look: Look
+    lamp_start: int
+    lamp_phase: float
+
+
+def generator(seed: int, index: int, stream: Stream) -> np.random.Generator:
+    """Give the source of chance of one clip for one purpose; the same arguments, the same draws."""
+    key = np.array([seed, index], dtype=np.uint64)
+    counter = np.array([0, 0, 0, int(stream)], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def draw_scene(seed: int, index: int) -> Scene:
+    """Draw clip `index` of the world `seed`."""
+    layout = generator(seed, index, Stream.LAYOUT)
+    motion = generator(seed, index, Stream.MOTION)
+    labels = Labels(
+        camera_motion=int(motion.integers(len(CAMERA_MOTIONS))),
+        object_motion=int(motion.integers(len(OBJECT_MOTIONS))),
+        event_order=int(motion.integers(len(EVENT_ORDERS))),
+    )
+    return Scene(
+        labels=labels,
+        camera=_draw_camera(layout, motion),
+        bodies=_draw_bodies(layout, motion),
+        look=_draw_look(layout),
+        lamp_start=int(layout.integers(3)),
+        lamp_phase=float(layout.uniform()),
+    )
+
+
+def _draw_camera(layout: np.random.Generator, motion: np.random.Generator) -> CameraPlan:
+    return CameraPlan(
+        target=layout.uniform([-0.25, -0.25, 0.25], [0.25, 0.25, 0.75]),
+        azimuth=layout.uniform(0, 2 * math.pi),
+        elevation=math.radians(layout.uniform(28, 38)),
+        distance=layout.uniform(3.5, 4.6),
+        orbit_by=math.radians(motion.uniform(24, 65)),
+        dolly_by=motion.uniform(0.8, 1.6),
+        rise_by=math.radians(motion.uniform(12, 20)),
+        stray=motion.normal(size=3) * [0.03, 0.06, 0.015],
+    )
+
+
+# ----------------------------------------------------------------------------- solids
+
+
+def _draw_bodies(layout: np.random.Generator, motion: np.random.Generator) -> Bodies:
+    kind = layout.integers(len(Kind), size=NUM_OBJECTS)
+    size = np.stack([_draw_size(layout, Kind(k)) for k in kind])
+    quaternion = np.stack([_draw_pose(layout, Kind(k), airborne=i > LAMP) for i, k in enumerate(kind)])
+    position = np.zeros((NUM_OBJECTS, 3))
+    position[:, :2] = _draw_places(layout)
+    lift = np.where(np.arange(NUM_OBJECTS) > LAMP, layout.uniform(0.25, 1.1, NUM_OBJECTS), 0.0)
+    position[:, 2] = lift + [_half_height(Kind(k), s, q) for k, s, q in zip(kind, size, quaternion, strict=True)]
+    airborne = (lift > 0)[:, None]
+    velocity = motion.normal(size=(NUM_OBJECTS, 3)) * [0.9, 0.9, 0.6] * airborne
+    spin = motion.normal(size=(NUM_OBJECTS, 3)) * 3.0 * airborne
+    speed, bounce = motion.uniform(1.7, 2.7), motion.uniform(0.15, 0.5, NUM_OBJECTS)
+    return Bodies(kind, size, position, quaternion, velocity, spin, speed, bounce)
+
+
+def _draw_size(layout: np.random.Generator, kind: Kind) -> Float[Array, "3"]:
+    low, high = {
+        Kind.SPHERE: ([0.28, 0, 0], [0.46, 0, 0]),
+        Kind.BOX: ([0.2, 0.2, 0.2], [0.42, 0.42, 0.42]),
+        Kind.CAPSULE: ([0.18, 0.2, 0], [0.26, 0.32, 0]),
+        Kind.CYLINDER: ([0.24, 0.16, 0], [0.38, 0.36, 0]),
+    }[kind]
+    return layout.uniform(low, high)
+
+
+def _draw_pose(layout: np.random.Generator, kind: Kind, airborne: bool) -> Float[Array, "4"]:
+    """Draw any orientation in the air, and one that rests by itself on the ground."""
+    any_pose = layout.normal(size=4)
+    yaw, lying = layout.uniform(0, 2 * math.pi), layout.uniform() < 0.5
+    if airborne:
+        return any_pose / np.linalg.norm(any_pose)
+    turn = np.array([math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)])
+    if kind is Kind.CAPSULE or (kind is Kind.CYLINDER and lying):
+        return np.array([turn[0], turn[0], turn[3], turn[3]]) * math.sqrt(0.5)
+    return turn
+
+
+def _draw_places(layout: np.random.Generator) -> Float[Array, "K 2"]:
+    """Draw the mover near the middle, and the others around it with room between them."""
+    mover_angle, mover_radius = layout.uniform(0, 2 * math.pi), layout.uniform(0, 0.25)
+    angle = layout.uniform(0, 2 * math.pi)
+    steps = np.arange(NUM_OBJECTS - 1) * (2 * math.pi / (NUM_OBJECTS - 1))
+    angles = angle + steps + layout.uniform(-0.4, 0.4, NUM_OBJECTS - 1)
+    radii = layout.uniform(0.95, 1.4, NUM_OBJECTS - 1)
+    angles, radii = np.append(mover_angle, angles), np.append(mover_radius, radii)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)
+
+
+def _half_height(kind: Kind, size: Float[Array, "3"], quaternion: Float[Array, "4"]) -> float:
+    """Measure how far a solid reaches below its centre."""
+    w, x, y, z = quaternion
+    down = np.abs([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)])
+    if kind is Kind.SPHERE:
+        return float(size[0])
+    if kind is Kind.BOX:
+        return float(down @ size)
+    if kind is Kind.CAPSULE:
+        return float(size[0] + down[2] * size[1])
+    return float(size[0] * math.sqrt(max(0.0, 1 - down[2] ** 2)) + down[2] * size[1])
+
+
+# ----------------------------------------------------------------------------- colours
+
+
+def _draw_look(layout: np.random.Generator) -> Look:
+    hue = layout.uniform()
+    accents = hue + np.array([0.0, 0.14, 0.42, 0.58])[layout.permutation(NUM_OBJECTS)]
+    hues = np.append(accents, hue + 0.5) + layout.uniform(-0.04, 0.04, NUM_OBJECTS + 1)
+    saturation = np.append(layout.uniform(0.55, 0.9, NUM_OBJECTS), layout.uniform(0.1, 0.35))
+    azimuth, height = layout.uniform(0, 2 * math.pi), math.radians(layout.uniform(42, 68))
+    sun = np.array([math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height), math.sin(height)])
+    sky_hue = 0.58 + layout.uniform(-0.06, 0.06)
+    return Look(
+        ramp=_ramps(hues, saturation, drift=layout.uniform(-0.08, 0.08, NUM_OBJECTS + 1)),
+        style=layout.integers(NUM_STYLES, size=NUM_OBJECTS + 1),
+        shift=layout.uniform(0, 1, (NUM_OBJECTS + 1, 3)),
+        gloss=layout.uniform(0.0, 0.45, NUM_OBJECTS),
+        lamp=linear_from_hsv(hue + np.array([0.05, 0.38, 0.72]), np.full(3, 0.75), np.full(3, 1.0)),
+        sun=sun,
+        zenith=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.35, 0.7)), np.array(0.85)),
+        horizon=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.03, 0.15)), np.array(0.96)),
+    )
+
+
+def _ramps(hue: Float[Array, " M"], saturation: Float[Array, " M"], drift: Float[Array, " M"]) -> Float[Array, "M 3 3"]:
+    """Give each material a dark, a middle and a light tone; the hue drifts a little from one to the next."""
+    hues = hue[:, None] + drift[:, None] * np.array([-1.0, 0.0, 1.0])
+    saturations = np.clip(saturation[:, None] * np.array([1.1, 1.0, 0.55]), 0, 1)
+    values = np.broadcast_to(np.array([0.2, 0.66, 1.0]), hues.shape)
+    return linear_from_hsv(hues, saturations, values)
+
+
+def linear_from_hsv(
+    hue: Float[Array, "*n"], saturation: Float[Array, "*n"], value: Float[Array, "*n"]
+) -> Float[Array, "*n 3"]:
+    """Turn hue (1 is a full turn), saturation and value into linear RGB, with gamma 2."""
+    sector = (hue[..., None] * 6 + np.array([5.0, 3.0, 1.0])) % 6
+    chroma = np.clip(np.minimum(sector, 4 - sector), 0, 1)
+    return np.square(value[..., None] * (1 - saturation[..., None] * chroma))

@@ -1,0 +1,148 @@
+"""Many scenes in motion as tensors: what the ray caster reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fourd.datasets.toy_world.camera import camera_path, intrinsics
+from fourd.datasets.toy_world.physics import Motion, simulate
+from fourd.datasets.toy_world.scene import GROUND, Array, Kind, Scene
+from fourd.datasets.toy_world.solids import extreme_parts, outline
+from fourd.types import ClipShape
+
+EVERYWHERE = (-1e9, -1e9, 1e9, 1e9)
+NUM_TONES = 256
+LAMP_STEPS_PER_CLIP = 4.0
+"""How often the lamp changes its colour in a clip; not from the paper."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hold `F` frames (clips times times) of `K` solids, their cameras, light and materials.
+
+    `intrinsics_px` is one for all. `palette` lists the tones of all materials of all clips, linear RGB;
+    `tones` is where a material's 256 begin. Outlines bound solids, and solids with all that they can
+    shade, in x/z and y/z of the camera.
+
+    Convention: camera axes are OpenCV's, the columns of `camera_axes` in the world; z is up; metres.
+    """
+
+    kind: Int[Tensor, "F K"]
+    size: Float[Tensor, "F K 3"]
+    position: Float[Tensor, "F K 3"]
+    rotation: Float[Tensor, "F K 3 3"]
+    camera_position: Float[Tensor, "F 3"]
+    camera_axes: Float[Tensor, "F 3 3"]
+    intrinsics_px: Float[Tensor, "3 3"]
+    solid_outline: Float[Tensor, "F K 4"]
+    shade_outline: Float[Tensor, "F K 4"]
+    palette: Float[Tensor, "3 tones"]
+    tones: Int[Tensor, "F M"]
+    style: Int[Tensor, "F M"]
+    shift: Float[Tensor, "F M 3"]
+    gloss: Float[Tensor, "F K"]
+    lamp: Float[Tensor, "F 3"]
+    sun: Float[Tensor, "F 3"]
+    zenith: Float[Tensor, "F 3"]
+    horizon: Float[Tensor, "F 3"]
+
+    @property
+    def focal_px(self) -> float:
+        """Give the focal length, the same along x and y."""
+        return float(self.intrinsics_px[0, 0])
+
+    def frames(self, part: slice) -> Stage:
+        """Take some of the frames; what is shared stays whole."""
+        shared = {"intrinsics_px", "palette"}
+        return Stage(**{name: value if name in shared else value[part] for name, value in vars(self).items()})
+
+
+def set_stage(scenes: Sequence[Scene], clip: ClipShape, time_s: Float[Array, " T"], device: torch.device) -> Stage:
+    """Move cameras and solids, and lay everything out as tensors on a device."""
+    progress = time_s / max(time_s[-1], 1e-9)
+    cameras = [camera_path(scene.camera, scene.labels.camera_motion, progress) for scene in scenes]
+    motions = [
+        simulate(scene.bodies, scene.labels.object_motion, camera[0], time_s)
+        for scene, camera in zip(scenes, cameras, strict=True)
+    ]
+    lamps = np.stack([lamp_colours(scene, progress) for scene in scenes]).reshape(-1, 3)
+    solids = _solid_fields(scenes, motions, np.stack(cameras).reshape(-1, 4, 4), clip.num_frames)
+    fields = {**solids, **_look_fields(scenes, clip.num_frames), "lamp": lamps}
+    tensors = {name: torch.as_tensor(value).to(device, _kind_of(value)) for name, value in fields.items()}
+    pinhole = torch.as_tensor(intrinsics(clip.height, clip.width)).to(device, torch.float32)
+    palette = _palette(torch.stack([torch.as_tensor(scene.look.ramp) for scene in scenes]).float().to(device))
+    outlines = _outlines(tensors)
+    return Stage(**tensors, intrinsics_px=pinhole, palette=palette, solid_outline=outlines[0], shade_outline=outlines[1])
+
+
+def lamp_colours(scene: Scene, progress: Float[Array, " T"]) -> Float[Array, "T 3"]:
+    """Give the lamp's colour at each time; in frame 0 it does not depend on the order."""
+    changes = np.floor(scene.lamp_phase + progress * LAMP_STEPS_PER_CLIP).astype(int)
+    step = (1, -1)[scene.labels.event_order]
+    return scene.look.lamp[(scene.lamp_start + step * changes) % 3]
+
+
+def _kind_of(value: Array) -> torch.dtype:
+    return torch.float32 if value.dtype.kind == "f" else torch.int64
+
+
+def _solid_fields(
+    scenes: Sequence[Scene], motions: Sequence[Motion], world_from_camera: Float[Array, "F 4 4"], num_frames: int
+) -> dict[str, Array]:
+    return {
+        "kind": np.repeat(np.stack([scene.bodies.kind for scene in scenes]), num_frames, axis=0),
+        "size": np.repeat(np.stack([scene.bodies.size for scene in scenes]), num_frames, axis=0),
+        "position": np.concatenate([motion.position for motion in motions]),
+        "rotation": np.concatenate([motion.rotation for motion in motions]),
+        "camera_position": world_from_camera[:, :3, 3],
+        "camera_axes": world_from_camera[:, :3, :3],
+    }
+
+
+def _look_fields(scenes: Sequence[Scene], num_frames: int) -> dict[str, Array]:
+    looks = [scene.look for scene in scenes]
+    names = ("style", "shift", "gloss", "sun", "zenith", "horizon")
+    fields = {name: np.repeat(np.stack([getattr(look, name) for look in looks]), num_frames, axis=0) for name in names}
+    rows = np.arange(len(scenes) * (GROUND + 1)).reshape(len(scenes), GROUND + 1)
+    return {**fields, "tones": np.repeat(rows * NUM_TONES, num_frames, axis=0)}
+
+
+def _palette(ramp: Float[Tensor, "B M S 3"]) -> Float[Tensor, "3 tones"]:
+    """Blend each material's dark, middle and light into 256 tones."""
+    place = torch.linspace(0, ramp.shape[2] - 1, NUM_TONES, device=ramp.device)
+    before = place.floor().long().clamp(max=ramp.shape[2] - 2)
+    part = (place - before)[:, None]
+    tones = ramp[:, :, before] * (1 - part) + ramp[:, :, before + 1] * part
+    return tones.flatten(0, 2).T.contiguous()
+
+
+def _outlines(stage: dict[str, Tensor]) -> tuple[Float[Tensor, "F K 4"], Float[Tensor, "F K 4"]]:
+    """Bound each solid, and its hull with its shadow on the ground, as the camera sees them."""
+    parts, radius = extreme_parts(stage["kind"], stage["size"])
+    world = parts @ stage["rotation"].mT + stage["position"][:, :, None]
+    disc = (stage["kind"] == Kind.CYLINDER)[..., None] * stage["rotation"][..., 2]
+    solid, in_front = _seen_outline(stage, world, radius, disc)
+    sun = stage["sun"][:, None, None]
+    fallen = world - sun * (world[..., 2:] / sun[..., 2:])
+    shadow, shadow_in_front = _seen_outline(stage, fallen, radius / stage["sun"][:, None, 2], torch.zeros_like(disc))
+    everywhere = solid.new_tensor(EVERYWHERE)
+    both = torch.cat([torch.minimum(solid, shadow)[..., :2], torch.maximum(solid, shadow)[..., 2:]], -1)
+    return (
+        torch.where(in_front[..., None], solid, everywhere),
+        torch.where((in_front & shadow_in_front)[..., None], both, everywhere),
+    )
+
+
+def _seen_outline(stage: dict[str, Tensor], centre: Tensor, radius: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
+    axes = stage["camera_axes"][:, None]
+    seen = (centre - stage["camera_position"][:, None, None]) @ axes
+    across = (disc[..., None, :] @ axes).expand(seen.shape)
+    bounds, in_front = outline(seen, radius[..., None].expand(seen.shape[:-1]), across)
+    low, high = bounds[..., :2].amin(-2), bounds[..., 2:].amax(-2)
+    return torch.cat([low, high], -1), in_front.all(-1)

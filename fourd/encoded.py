@@ -1,0 +1,117 @@
+"""Frozen features, computed once per clip and kept on disk, as a dataset.
+
+However many readouts, learning rates and steps follow, the backbone has run once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fourd import loader, provenance, weights
+from fourd.parallel import Precision, autocast, find_device, reproducible, to_device
+from fourd.telemetry import StepProgress
+from fourd.types import Backbone, BackboneConfig, Batch, Dataset, DatasetConfig, Features
+
+log = logging.getLogger(__name__)
+
+_BATCH_SIZE = 32
+
+
+class Encoded(Dataset):
+    """Give the clips of a dataset with the features that a frozen backbone has for them."""
+
+    def __init__(self, dataset: Dataset, arrays: list[np.ndarray]) -> None:
+        self.dataset, self.arrays = dataset, arrays
+        self.unreadable = dataset.unreadable
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: int, rng: np.random.Generator) -> Batch:
+        """Read a clip and its features."""
+        batch = self.dataset.read(index, rng)
+        features = (Features(torch.from_numpy(array[index : index + 1].copy()).float()) for array in self.arrays)
+        return dataclasses.replace(batch, features=tuple(features))
+
+
+@dataclass(frozen=True)
+class EncodedConfig(DatasetConfig):
+    """Describe a dataset with a frozen backbone's features; its clips must not depend on chance."""
+
+    data: DatasetConfig
+    backbone: BackboneConfig
+    depths: tuple[float, ...]
+    weights: str = ""
+    """The backbone's safetensors; empty leaves it at random weights drawn from `seed`."""
+    seed: int = 0
+    folder: str = "features"
+    precision: Precision = "bf16"
+    device: str = "auto"
+
+    def build(self) -> Encoded:
+        """Open the features, or compute them first where they are not there yet."""
+        dataset = self.data.build()
+        folder = Path(self.folder) / self.fingerprint()
+        if not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _encode(self, dataset, folder)
+            provenance.write_json(folder / "config.json", provenance.describe(self))
+        return Encoded(dataset, [np.load(_path(folder, n), mmap_mode="r") for n in range(len(self.depths))])
+
+    def fingerprint(self) -> str:
+        """Name what the features depend on: clips, backbone, the very weights, precision."""
+        described = provenance.describe(dataclasses.replace(self, folder="", weights=""))
+        described["weights"] = weights.sha256(Path(self.weights)) if self.weights else "random"
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _encode(config: EncodedConfig, dataset: Dataset, folder: Path) -> None:
+    """Run the backbone over every clip, and write one array for each depth, in float16."""
+    device = find_device(config.device)
+    backbone = frozen_backbone(config, device)
+    shape = backbone.feature_shape(next(loader.in_order(dataset, 1)).clip_shape)
+    size = (len(dataset), shape.t, shape.h, shape.w, shape.width)
+    asides = [_path(folder, n).with_suffix(".tmp") for n in range(len(config.depths))]
+    arrays = [np.lib.format.open_memmap(aside, mode="w+", dtype=np.float16, shape=size) for aside in asides]
+    progress = StepProgress("encode", len(dataset))
+    done = 0
+    with reproducible(device):
+        for batch in loader.in_order(dataset, _BATCH_SIZE):
+            with torch.no_grad(), autocast(device, config.precision):
+                grids = backbone(to_device(batch, device).video, config.depths)
+            for array, features in zip(arrays, grids, strict=True):
+                array[done : done + len(batch.key)] = _as_float16(features)
+            done += len(batch.key)
+            progress.update(done, "clips")
+    for number, (array, aside) in enumerate(zip(arrays, asides, strict=True)):
+        array.flush()
+        os.replace(aside, _path(folder, number))
+
+
+def _as_float16(features: Features) -> np.ndarray:
+    grid = features.grid.float().cpu()
+    if not bool((grid.abs() < 65504).all()):
+        raise ValueError("features are not finite or leave the range of float16: look at the backbone's weights")
+    return grid.numpy().astype(np.float16)
+
+
+def frozen_backbone(config: EncodedConfig, device: torch.device) -> Backbone:
+    """Build the backbone with its weights."""
+    backbone = config.backbone.build().to(device)
+    backbone.init_weights(torch.Generator(device).manual_seed(config.seed))
+    if config.weights:
+        weights.load_module(backbone, Path(config.weights))
+    return backbone.eval().requires_grad_(False)
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"depth_{number}.npy"

@@ -1,0 +1,140 @@
+"""From a trained probe to rows: one score per clip, for every readout it holds and for the controls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from fourd import loader, pictures
+from fourd.objectives.probe import Head, Probe
+from fourd.parallel import Precision, autocast, reproducible, to_device
+from fourd.results import Cell, Rows, tabulate
+from fourd.types import Batch, Dataset, Metric, Task, TaskSample, map_tensors
+
+_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Name whose features are read out: the columns that all rows of a probe share."""
+
+    suite: str
+    backbone: str
+    weights: str
+    seed: int
+
+    def cell(self, task: Task[Any, Any, Any], readout: str, depth: float | None) -> Cell:
+        """Name the cell of one readout."""
+        return Cell(self.suite, task.name, self.backbone, self.weights, readout, task.kind, depth, self.seed)
+
+
+def evaluate(probe: Probe, dataset: Dataset, subject: Subject, precision: Precision = "bf16") -> Rows:
+    """Score every readout of a probe on every clip of a dataset."""
+    collected = []
+    for batch, answers in _answers(probe, dataset, precision):
+        for head, answer in zip(probe.heads, answers, strict=True):
+            task, sample = probe.tasks[head.task], batch.tasks[head.task]
+            scores = task.scores(answer, sample.query, sample.target)
+            cell = subject.cell(task, head.kind, probe.config.depths[head.depth])
+            collected.append(tabulate(cell, batch.key, batch.group, scores))
+    return join(collected)
+
+
+def _answers(probe: Probe, dataset: Dataset, precision: Precision) -> Iterator[tuple[Batch, list[Any]]]:
+    device = next(probe.parameters()).device
+    probe.eval()
+    with reproducible(device):
+        for batch in loader.in_order(dataset, _BATCH_SIZE):
+            with torch.no_grad(), autocast(device, precision):
+                answers = probe.predict(to_device(batch, device))
+            yield batch, [map_tensors(torch.Tensor.cpu, answer) for answer in answers]
+
+
+def evaluate_controls(
+    tasks: Sequence[Task[Any, Any, Any]], train: Dataset, test: Dataset, suite: str
+) -> Rows:
+    """Score the answers that know nothing of the pixels; what they know comes from `train` alone."""
+    samples = [batch.tasks for batch in loader.in_order(train, _BATCH_SIZE)]
+    collected = []
+    for number, task in enumerate(tasks):
+        controls = task.fit_controls([sample[number] for sample in samples])
+        for batch in loader.in_order(test, _BATCH_SIZE):
+            sample: TaskSample[Any, Any] = batch.tasks[number]
+            for name, control in controls.items():
+                answer = control(sample.query, batch.clip_shape, len(batch.key))
+                cell = Subject(suite, f"control:{name}", "none", 0).cell(task, "none", None)
+                scores = task.scores(answer, sample.query, sample.target)
+                collected.append(tabulate(cell, batch.key, batch.group, scores))
+    return join(collected)
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Put rows together."""
+    metrics: dict[str, Metric] = {}
+    for part in parts:
+        metrics |= part.metrics
+    return Rows(pa.concat_tables([part.table for part in parts]), metrics)
+
+
+# ----------------------------------------------------------------------------- pictures
+
+_KINDS = (("success", 0.95), ("typical", 0.5), ("failure", 0.05))
+
+
+def draw_gallery(probe: Probe, dataset: Dataset, rows: Rows, subject: Subject, folder: Path, precision: Precision) -> None:
+    """Draw for each task how its attention readout does on a good, a usual and a bad clip.
+
+    Writes films, strips and `pictures.json`, which says what each shows.
+    """
+    entries = []
+    for head, answer_index in ((head, number) for number, head in enumerate(probe.heads) if head.kind == "attention"):
+        task = probe.tasks[head.task]
+        for kind, position, score in _chosen(rows, probe, head, subject):
+            batch = dataset.read(position, loader.Draw(position, 0, 0).rng())
+            answer = _answer_one(probe, batch, answer_index, precision)
+            sample = batch.tasks[head.task]
+            film = task.draw(batch.video, sample.query, answer, sample.target)
+            stem = f"{task.name}_{kind}_{probe.config.depths[head.depth]:g}"
+            pictures.save_film(film, folder / f"{stem}.webp")
+            pictures.save_picture(pictures.filmstrip(film), folder / f"{stem}.png")
+            metric = task.metrics[0]
+            entries.append({
+                "entry": task.name,
+                "backbone": subject.backbone,
+                "readout": head.kind,
+                "clip": batch.key[0],
+                "kind": kind,
+                "caption": f"{metric.title} {score:.3g} {metric.unit}".strip(),
+                "film": f"{stem}.webp",
+                "strip": f"{stem}.png",
+            })
+    (folder / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def _chosen(rows: Rows, probe: Probe, head: Head, subject: Subject) -> list[tuple[str, int, float]]:
+    """Choose clips by their place in the ranking of scores: kind, number in the dataset, score."""
+    task = probe.tasks[head.task]
+    cell = dataclasses.asdict(subject.cell(task, head.kind, probe.config.depths[head.depth]))
+    metric = task.metrics[0]
+    records = [
+        record
+        for record in rows.table.to_pylist()
+        if record["metric"] == metric.name and all(record[name] == value for name, value in cell.items())
+    ]
+    ranked = sorted(enumerate(records), key=lambda item: item[1]["score"], reverse=not metric.higher_is_better)
+    ranked = [item for item in ranked if item[1]["weight"] > 0]
+    found = [(kind, ranked[int(share * (len(ranked) - 1))]) for kind, share in _KINDS]
+    return [(kind, number, record["score"]) for kind, (number, record) in found]
+
+
+def _answer_one(probe: Probe, batch: Batch, answer_index: int, precision: Precision) -> Any:
+    device = next(probe.parameters()).device
+    with torch.no_grad(), autocast(device, precision):
+        return map_tensors(torch.Tensor.cpu, probe.eval().predict(to_device(batch, device))[answer_index])

@@ -1,0 +1,149 @@
+"""Probe: learn readouts on a backbone's features, many at a time, frozen or finetuned.
+
+A frozen backbone runs once per clip, however many readouts learn from it: every task, kind of readout
+and depth. Their losses are added, and since no two readouts share a parameter, each learns as if alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fourd.backbones import mean_pixel
+from fourd.tasks import action, camera_pose
+from fourd.types import (
+    BackboneConfig,
+    Batch,
+    ClipShape,
+    Features,
+    Objective,
+    ObjectiveConfig,
+    ReadoutKind,
+    Step,
+    Task,
+    TaskConfig,
+)
+
+BackboneUse = Literal["frozen", "finetuned", "encoded"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Name one readout of a probe: for which task, of which kind, at which depth."""
+
+    task: int
+    kind: ReadoutKind
+    depth: int
+
+
+class Probe(Objective):
+    """Train readouts for tasks on one backbone.
+
+    The backbone is frozen, finetuned, or absent: with `encoded` the batch brings the features that it
+    gave once.
+    """
+
+    def __init__(self, config: ProbeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tasks: tuple[Task[Any, Any, Any], ...] = tuple(task.build() for task in config.tasks)
+        self.heads = tuple(
+            Head(task, kind, depth)
+            for task in range(len(config.tasks))
+            for kind in config.readouts
+            for depth in range(len(config.depths))
+        )
+        with torch.device("meta"):
+            shape = config.backbone.build().feature_shape(config.clip)
+        if config.use != "encoded":
+            self.backbone = config.backbone.build().requires_grad_(config.use == "finetuned")
+        self.readouts = nn.ModuleList(
+            self.tasks[head.task].build_readout(shape, config.clip, head.kind) for head in self.heads
+        )
+
+    def forward(self, batch: Batch) -> Step:
+        """Add up the losses of all readouts."""
+        _require_tasks(batch, self.tasks)
+        scalars = {}
+        for head, prediction in zip(self.heads, self.predict(batch), strict=True):
+            scalars[self.label(head)] = self.tasks[head.task].loss(prediction, batch.tasks[head.task].target).loss
+        total = torch.stack(list(scalars.values())).sum()
+        return Step(total, {name: loss.detach() for name, loss in scalars.items()})
+
+    def predict(self, batch: Batch) -> list[Any]:
+        """Answer every head's query; the answers are in the order of `heads`."""
+        features = self._features(batch)
+        return [
+            readout(features[head.depth], batch.tasks[head.task].query)
+            for head, readout in zip(self.heads, self.readouts, strict=True)
+        ]
+
+    def label(self, head: Head) -> str:
+        """Name a readout for people."""
+        return f"{self.tasks[head.task].name}/{head.kind}/{self.config.depths[head.depth]:g}"
+
+    def _features(self, batch: Batch) -> Sequence[Features]:
+        if self.config.use == "encoded":
+            if len(batch.features) != len(self.config.depths):
+                raise ValueError(
+                    f"the batch brings features of {len(batch.features)} depths; expected {len(self.config.depths)}"
+                )
+            return batch.features
+        learning = contextlib.nullcontext() if self.config.use == "finetuned" else torch.no_grad()
+        with learning:
+            features: tuple[Features, ...] = self.backbone(batch.video, self.config.depths)
+        return features
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Fill the readouts, and the backbone with random weights, which a run's `init` then replaces."""
+        if self.config.use != "encoded":
+            self.backbone.init_weights(generator)
+        for readout in self.readouts:
+            readout.init_weights(generator)  # type: ignore[operator]
+
+    def export(self) -> Mapping[str, nn.Module]:
+        """Name the readouts, and the backbone where there is one."""
+        parts: dict[str, nn.Module] = {"readouts": self.readouts}
+        if self.config.use != "encoded":
+            parts["model"] = self.backbone
+        return parts
+
+
+def _require_tasks(batch: Batch, tasks: Sequence[Task[Any, Any, Any]]) -> None:
+    if len(batch.tasks) != len(tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise ValueError(f"the batch holds samples of {len(batch.tasks)} tasks; the probe learns {len(tasks)}: {names}")
+
+
+@dataclass(frozen=True)
+class ProbeConfig(ObjectiveConfig):
+    """Describe a probe. Every task is read out in every kind at every depth."""
+
+    backbone: BackboneConfig
+    tasks: tuple[TaskConfig, ...]
+    clip: ClipShape
+    readouts: tuple[ReadoutKind, ...] = ("attention",)
+    depths: tuple[float, ...] = (0.95,)
+    use: BackboneUse = "frozen"
+
+    def build(self) -> Probe:
+        """Build the probe, its parameters unset."""
+        return Probe(self)
+
+
+def tiny() -> ProbeConfig:
+    """Describe a probe that runs at once, for tests."""
+    tasks = (camera_pose.tiny(), action.tiny())
+    return ProbeConfig(mean_pixel.tiny(), tasks, ClipShape(4, 32, 32), ("attention", "linear"))
+
+
+def tiny_batch() -> Batch:
+    """Make two clips that `tiny()` can learn from."""
+    video = torch.randint(0, 256, (2, 4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    samples = (camera_pose.tiny_sample()[1], action.tiny_sample()[1])
+    return Batch(video, torch.arange(4.0).expand(2, -1), ("a", "b"), ("a", "b"), torch.tensor([1, 2]), samples)

@@ -1,0 +1,86 @@
+"""From a description to a model on a device, with every parameter set and nothing left by chance.
+
+The order is fixed: build on the meta device, give it memory, fill that with NaN, initialise, check.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import torch
+
+from fourd.types import Batch, Config, Objective, map_tensors
+
+Precision = Literal["bf16", "fp32"]
+
+# numbers of glibc's malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+
+def materialise(config: Config[Objective], device: torch.device, seed: int) -> Objective:
+    """Build an objective and fill all of its parameters; raise RuntimeError naming those left unset."""
+    with torch.device("meta"):
+        objective = config.build()
+    objective.to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*objective.parameters(), *objective.buffers()):
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+    objective.init_weights(torch.Generator(device).manual_seed(seed))
+    require_finite(objective)
+    return objective
+
+
+def require_finite(objective: Objective) -> None:
+    """Raise RuntimeError when a parameter holds a number that is not finite."""
+    unset = [name for name, value in objective.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if unset:
+        raise RuntimeError(f"init_weights of {type(objective).__name__} left {len(unset)} parameters unset: {unset[:5]}")
+
+
+def find_device(name: str) -> torch.device:
+    """Turn a device's name into a device; "auto" takes the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch."""
+    moved: Batch = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
+    return moved
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Be the one precision policy of training, encoding and evaluation."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Make every sum run in a fixed order on a CPU, where it costs nothing; leave a GPU as it is."""
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        _keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory: handing it back each step costs a quarter of a small step."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+        libc.mallopt(option, value)

@@ -1,0 +1,1 @@
+"""Runs as functions: each returns one complete, typed config."""

@@ -1,0 +1,55 @@
+"""A run's folder: whose it is, and what it could not read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from fourd import provenance
+from fourd.types import Config, Unreadable
+
+
+def claim(out: Path, config: object, free_to_change: Sequence[str] = ()) -> None:
+    """Take a folder for a run, or take it up again; raise ValueError if it holds another run.
+
+    Fields named in `free_to_change` may differ from the earlier call's: they change nothing of the result.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    described, path = provenance.describe(config), out / "config.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        differing = [name for name in _differences(earlier, described) if name not in free_to_change]
+        if differing:
+            raise ValueError(
+                f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
+                f"Give this run its own --out, or delete {out}"
+            )
+    provenance.write_json(path, described)
+    provenance.write_json(out / "environment.json", provenance.environment())
+
+
+def _differences(earlier: object, now: object, path: str = "") -> list[str]:
+    """List the dotted paths at which two descriptions are not the same."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        names = sorted(earlier.keys() | now.keys())
+        nested = [_differences(earlier.get(n), now.get(n), f"{path}.{n}" if path else n) for n in names]
+        return [name for part in nested for name in part]
+    return [] if earlier == now else [path]
+
+
+def list_unreadable(out: Path, found: Sequence[Unreadable]) -> None:
+    """Add to `unreadable.csv` what it does not list yet; the file is there even when it lists nothing."""
+    path = out / "unreadable.csv"
+    listed: dict[str, str] = {}
+    if path.exists():
+        if not found:
+            return
+        with path.open(newline="") as file:
+            listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    listed |= {item.path: item.reason for item in found}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        writer.writerows(sorted(listed.items()))

@@ -1,0 +1,140 @@
+"""A study: pretrain, probe what was learned beside honest baselines, and show the comparison.
+
+Every part of a study lies in its own folder and is made once: a study that was stopped, or is asked
+for again with more seeds, does only what is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fourd import evaluate, results, run_folder
+from fourd.encoded import Encoded, EncodedConfig
+from fourd.evaluate import Subject
+from fourd.objectives.probe import Probe, ProbeConfig
+from fourd.optim import OptimConfig
+from fourd.results import Rows
+from fourd.trainer import RunConfig, fit
+from fourd.types import BackboneConfig, ClipShape, DatasetConfig, ReadoutKind, TaskConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Describe a study in full."""
+
+    suite: str
+    """Name and version of what is measured; another constant is another version."""
+    pretraining: RunConfig
+    backbone: BackboneConfig
+    """What is pretrained; left at random weights, it is the first baseline."""
+    baseline: BackboneConfig
+    """What needs no learning, the second baseline."""
+    train: DatasetConfig
+    test: DatasetConfig
+    tasks: tuple[TaskConfig, ...]
+    clip: ClipShape
+    readouts: tuple[ReadoutKind, ...]
+    depths: tuple[float, ...]
+    probe_optim: OptimConfig
+    probe_steps: int
+    probe_batch_size: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Describe one set of features that a study compares."""
+
+    subject: Subject
+    backbone: BackboneConfig
+    depths: tuple[float, ...]
+    weights: str = ""
+
+
+def run_study(config: StudyConfig, out: Path, seeds: Sequence[int]) -> Rows:
+    """Do what is missing of a study, and return the rows of all `seeds`; they are in `out/rows.parquet`."""
+    run_folder.claim(out, config)
+    parts = [_controls(config, out)]
+    for seed in seeds:
+        for contender in contenders(config, out, seed):
+            parts.append(_probe(config, out, contender))
+    rows = evaluate.join(parts)
+    results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
+    return rows
+
+
+def contenders(config: StudyConfig, out: Path, seed: int) -> list[Contender]:
+    """List what is compared for one seed, pretraining first where that has not been done."""
+    weights = out / f"seed_{seed}" / "pretrain" / "final" / "model.safetensors"
+    if not weights.exists():
+        fit(dataclasses.replace(config.pretraining, seed=seed), weights.parent.parent, title=f"pretrain, seed {seed}")
+    name, floor = _name(config.backbone), _name(config.baseline)
+    return [
+        Contender(Subject(config.suite, name, "pretrained", seed), config.backbone, config.depths, str(weights)),
+        Contender(Subject(config.suite, name, "random", seed), config.backbone, config.depths),
+        Contender(Subject(config.suite, floor, "none", seed), config.baseline, config.depths[-1:]),
+    ]
+
+
+def _name(backbone: BackboneConfig) -> str:
+    """Name an architecture by its module."""
+    return type(backbone).__module__.rpartition(".")[2]
+
+
+def _controls(config: StudyConfig, out: Path) -> Rows:
+    path = out / "controls.parquet"
+    if not path.exists():
+        tasks = [task.build() for task in config.tasks]
+        rows = evaluate.evaluate_controls(tasks, config.train.build(), config.test.build(), config.suite)
+        results.write_rows(path, rows.table, rows.metrics)
+    return results.read_rows(path)
+
+
+def _probe(config: StudyConfig, out: Path, contender: Contender) -> Rows:
+    """Learn all readouts of a contender's features, and score them."""
+    path = probe_folder(out, contender) / "rows.parquet"
+    if not path.exists():
+        probe, test = train_probe(config, out, contender)
+        rows = evaluate.evaluate(probe, test, contender.subject, config.pretraining.precision)
+        results.write_rows(path, rows.table, rows.metrics)
+    return results.read_rows(path)
+
+
+def train_probe(config: StudyConfig, out: Path, contender: Contender) -> tuple[Probe, Encoded]:
+    """Learn the readouts, or take them from where they lie, and encode the test clips."""
+    encoded = EncodedConfig(
+        config.train,
+        contender.backbone,
+        contender.depths,
+        contender.weights,
+        contender.subject.seed,
+        str(out / "features"),
+        config.pretraining.precision,
+    )
+    objective = ProbeConfig(
+        contender.backbone, config.tasks, config.clip, config.readouts, contender.depths, use="encoded"
+    )
+    run_config = RunConfig(
+        objective=objective,
+        data=encoded,
+        optim=config.probe_optim,
+        steps=config.probe_steps,
+        batch_size=config.probe_batch_size,
+        seed=contender.subject.seed,
+        precision=config.pretraining.precision,
+    )
+    subject = contender.subject
+    probe = fit(run_config, probe_folder(out, contender), f"probe {subject.backbone} ({subject.weights})")
+    assert isinstance(probe, Probe)
+    return probe, dataclasses.replace(encoded, data=config.test).build()
+
+
+def probe_folder(out: Path, contender: Contender) -> Path:
+    """Say where a contender's probe lies."""
+    subject = contender.subject
+    return out / f"seed_{subject.seed}" / f"probe_{subject.backbone}_{subject.weights}"

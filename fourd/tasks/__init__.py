@@ -1,0 +1,1 @@
+"""What is measured, one file each: the readout, the loss and the scores of a task."""

@@ -1,0 +1,142 @@
+"""Depth: how far is each pixel, in metres, along the camera's z axis.
+
+Source: the readout is the released ScanNet one (learned queries, a patch of the output each, no
+activation); the loss is not public, a masked L1 in metres is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fourd import metrics, pictures
+from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize
+from fourd.tokens import Triple, grid_of, unpatchify
+from fourd.types import (
+    ClipShape,
+    Depth,
+    Features,
+    FeatureShape,
+    NoQuery,
+    ReadoutKind,
+    Score,
+    Step,
+    Task,
+    TaskConfig,
+    TaskSample,
+)
+
+Metres = Float[Tensor, "B T H W"]
+
+
+class _AttentionDepth(nn.Module):
+    """Let one learned query answer for each patch of the output."""
+
+    def __init__(self, features: FeatureShape, clip: ClipShape, size: ReadoutSize, patch: Triple) -> None:
+        super().__init__()
+        self.patch = patch
+        self.grid = grid_of(clip.num_frames, (clip.height, clip.width), patch)
+        num_queries = self.grid[0] * self.grid[1] * self.grid[2]
+        self.readout = AttentionReadout(features, size, patch[0] * patch[1] * patch[2], num_queries=num_queries)
+
+    def forward(self, features: Features, query: NoQuery) -> Metres:
+        """Predict metres, `B T H W`."""
+        return unpatchify(self.readout(features).float(), self.grid, self.patch).squeeze(2)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        self.readout.init_weights(generator)
+
+
+class _LinearDepth(nn.Module):
+    """Let each token answer for the pixels that it covers."""
+
+    def __init__(self, features: FeatureShape, clip: ClipShape) -> None:
+        super().__init__()
+        self.grid = (features.t, features.h, features.w)
+        self.patch = (clip.num_frames // features.t, clip.height // features.h, clip.width // features.w)
+        if grid_of(clip.num_frames, (clip.height, clip.width), self.patch) != self.grid:
+            raise ValueError(f"a linear depth readout needs {self.grid} tokens to share {clip} evenly; they do not")
+        self.readout = LinearReadout(features.width, self.patch[0] * self.patch[1] * self.patch[2])
+
+    def forward(self, features: Features, query: NoQuery) -> Metres:
+        """Predict metres, `B T H W`."""
+        return unpatchify(self.readout(features.grid.flatten(1, 3)), self.grid, self.patch).squeeze(2)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        self.readout.init_weights(generator)
+
+
+class DepthTask(Task[NoQuery, Depth, Metres]):
+    """Measure depth without any alignment of scale."""
+
+    kind = "depth"
+    metrics = metrics.DEPTH["none"]
+
+    def __init__(self, config: DepthConfig) -> None:
+        self.config, self.name = config, config.name
+
+    def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
+        """Build a readout that predicts metres for each pixel of a clip."""
+        if kind == "linear":
+            return _LinearDepth(features, clip)
+        return _AttentionDepth(features, clip, self.config.size, self.config.output_patch)
+
+    def loss(self, prediction: Metres, target: Depth) -> Step:
+        """Take the mean absolute error in metres over valid pixels."""
+        valid = target.valid & (target.metres > self.config.near) & (target.metres < self.config.far)
+        error = torch.where(valid, prediction - target.metres, 0.0).abs()
+        return Step(error.sum() / valid.sum().clamp(min=1))
+
+    def scores(self, prediction: Metres, query: NoQuery, target: Depth) -> tuple[Score, ...]:
+        """Score against valid pixels within the range."""
+        return metrics.depth(prediction, target.metres, target.valid, self.config.near, self.config.far)
+
+    def fit_controls(
+        self, samples: Sequence[TaskSample[NoQuery, Depth]]
+    ) -> Mapping[str, Callable[[NoQuery, ClipShape, int], Metres]]:
+        """Learn the mean depth of each pixel, and answer with it whatever is asked."""
+        total = sum((torch.where(s.target.valid, s.target.metres, 0.0).sum(0) for s in samples), torch.zeros(()))
+        count = sum((s.target.valid.sum(0) for s in samples), torch.zeros(()))
+        # a pixel that was never valid takes the mean of all the others
+        mean = torch.where(count > 0, total / count.clamp(min=1), total.sum() / count.sum())
+        return {"mean_answer": lambda query, clip, num_clips: mean.expand(num_clips, -1, -1, -1)}
+
+    def draw(self, video: Tensor, query: NoQuery, prediction: Metres, target: Depth) -> Tensor:
+        """Draw input, true depth, predicted depth."""
+        return pictures.depth_film(video, target, prediction)
+
+
+@dataclass(frozen=True)
+class DepthConfig(TaskConfig):
+    """Describe the depth task."""
+
+    name: str = "depth"
+    size: ReadoutSize = field(default_factory=ReadoutSize)
+    output_patch: Triple = (2, 8, 8)
+    near: float = 0.001
+    far: float = 10.0
+    """Metres between which a pixel counts; ScanNet's usual range (not from the paper)."""
+
+    def build(self) -> DepthTask:
+        """Build the task."""
+        return DepthTask(self)
+
+
+def base() -> DepthConfig:
+    """Describe the paper's ScanNet readout."""
+    return DepthConfig()
+
+
+def tiny() -> DepthConfig:
+    """Describe one for tests."""
+    return DepthConfig(size=ReadoutSize(16, 2))
+
+
+def tiny_sample() -> tuple[ClipShape, TaskSample[NoQuery, Depth]]:
+    """Make two clips of known depth."""
+    metres = torch.linspace(1, 9, 2 * 4 * 32 * 32).reshape(2, 4, 32, 32)
+    return ClipShape(4, 32, 32), TaskSample(NoQuery(), Depth(metres, metres < 8.5))

@@ -1,0 +1,175 @@
+"""Between pixels and tokens: patches, masks, position tables, resampling in time. Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+Triple = tuple[int, int, int]
+
+_PATTERN = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"
+
+# ----------------------------------------------------------------------------- pixels
+
+
+def unit_range(video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:
+    """Bring uint8 pixels to [0, 1]; floats pass unchanged and are taken to be there already.
+
+    Source: the 4DS models see pixels in [0, 1] without mean and standard deviation.
+    """
+    if video.dtype == torch.uint8:
+        return video.float() / 255
+    if video.is_floating_point():
+        return video
+    raise ValueError(f"video has dtype {video.dtype}; expected uint8, or float in [0, 1]")
+
+
+def resize_frames(video: Float[Tensor, "B T 3 H W"], size: tuple[int, int]) -> Float[Tensor, "B T 3 h w"]:
+    """Resize every frame to `size` (height, width), bilinear with antialiasing; native input is untouched."""
+    if tuple(video.shape[-2:]) == tuple(size):
+        return video
+    frames = F.interpolate(video.flatten(0, 1), size=size, mode="bilinear", antialias=True, align_corners=False)
+    return frames.unflatten(0, video.shape[:2])
+
+
+# ----------------------------------------------------------------------------- patches
+
+
+def grid_of(num_frames: int, size: tuple[int, int], patch: Triple) -> Triple:
+    """Count the patches along time, height and width; raise ValueError where they do not fit."""
+    extent = (num_frames, *size)
+    if any(pixels % side or pixels < side for pixels, side in zip(extent, patch, strict=True)):
+        raise ValueError(f"a clip of {extent} (frames, height, width) cannot be cut into patches of {patch}")
+    return tuple(pixels // side for pixels, side in zip(extent, patch, strict=True))  # type: ignore[return-value]
+
+
+def patchify(video: Shaped[Tensor, "B T C H W"], patch: Triple) -> Shaped[Tensor, "B N P"]:
+    """Cut clips into patches, tokens in order t h w, numbers of a patch in order (pt ph pw c)."""
+    pt, ph, pw = patch
+    return rearrange(video, _PATTERN, pt=pt, ph=ph, pw=pw)
+
+
+def unpatchify(patches: Shaped[Tensor, "B N P"], grid: Triple, patch: Triple) -> Shaped[Tensor, "B T C H W"]:
+    """Put patches back together; the inverse of `patchify`."""
+    (t, h, w), (pt, ph, pw) = grid, patch
+    inverse = " -> ".join(reversed(_PATTERN.split(" -> ")))
+    return rearrange(patches, inverse, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+# ----------------------------------------------------------------------------- masks
+
+
+def num_kept(num_tokens: int, mask_ratio: float) -> int:
+    """Count the tokens that stay visible; raise ValueError when none would.
+
+    Source: `int(N * (1 - ratio))`, 78 of 1568 at 95% (the released masking code of the same team, RVM).
+    """
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio is {mask_ratio}; expected 0 <= mask_ratio < 1")
+    kept = int(num_tokens * (1 - mask_ratio))
+    if kept < 1:
+        raise ValueError(f"mask_ratio {mask_ratio} leaves none of {num_tokens} tokens visible; lower it")
+    return kept
+
+
+def random_visible(seed: Int[Tensor, " B"], num_tokens: int, num_visible: int) -> Int[Tensor, "B n"]:
+    """Draw for each clip which tokens stay visible, uniformly, as a function of the clip's seed alone.
+
+    The draw is a counter-based hash, so it is the same on every device and in every batch.
+    """
+    counter = torch.arange(1, num_tokens + 1, device=seed.device)
+    order = _splitmix64(seed[:, None] + counter * _GOLDEN_RATIO).argsort(dim=1)
+    return order[:, :num_visible].sort(dim=1).values
+
+
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15 - (1 << 64)
+
+
+def _splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Mix 64-bit integers. Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators, 2014."""
+    x = (x ^ _shift_right(x, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
+    x = (x ^ _shift_right(x, 27)) * (0x94D049BB133111EB - (1 << 64))
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Int[Tensor, "*shape"], bits: int) -> Int[Tensor, "*shape"]:
+    """Shift without dragging the sign along, which torch's int64 would."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def take_tokens(tokens: Shaped[Tensor, "B N D"], index: Int[Tensor, "B n"]) -> Shaped[Tensor, "B n D"]:
+    """Pick tokens by their number, for each clip its own."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def as_mask(index: Int[Tensor, "B n"], num_tokens: int) -> Bool[Tensor, "B N"]:
+    """Mark the tokens that `index` names."""
+    return torch.zeros(len(index), num_tokens, dtype=torch.bool, device=index.device).scatter(1, index, True)
+
+
+# ----------------------------------------------------------------------------- positions
+
+
+def sincos_positions(grid: Triple, width: int) -> Float[Tensor, "N D"]:
+    """Tabulate sines and cosines of each token's place, a share of the width for each axis.
+
+    Not from the paper: its table is learned from small random numbers; a tiny model that sees few
+    steps learns faster from this start.
+    """
+    share = width // 6 * 2
+    shares = (width - 2 * share, share, share)
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
+    waves = [_waves(axis.flatten(), part) for axis, part in zip(axes, shares, strict=True)]
+    return torch.cat(waves, dim=1)
+
+
+def _waves(position: Float[Tensor, " N"], width: int) -> Float[Tensor, "N d"]:
+    half = (width + 1) // 2
+    frequency = 100.0 ** -(torch.arange(half) / max(half, 1))
+    angle = position[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+
+
+def fourier_features(coordinates: Float[Tensor, "*shape d"], num_octaves: int) -> Float[Tensor, "*shape e"]:
+    """Expand coordinates in [0, 1] into sines of doubling frequency: `2 * num_octaves * d` numbers.
+
+    Source: `SampleFourierEmbedding` of the released tracking readouts: x * pi * 2^i, then the sine of
+    it and of it plus pi / 2.
+    """
+    scale = math.pi * 2.0 ** torch.arange(num_octaves, device=coordinates.device)
+    angle = (coordinates[..., None, :] * scale[:, None]).flatten(-2)
+    return torch.cat([angle, angle + math.pi / 2], dim=-1).sin()
+
+
+# ----------------------------------------------------------------------------- time
+
+
+def cubic_resampling(num_in: int, num_out: int) -> Float[Tensor, "out in"]:
+    """Tabulate cubic resampling along one axis as a matrix.
+
+    Source: `jax.image.resize(..., "cubic")`, which the released model uses over time: Keys' kernel with
+    a = -0.5, half-pixel centres, weights renormalised at the borders, wider when shrinking.
+    """
+    stretch = max(num_in / num_out, 1.0)
+    centre = (torch.arange(num_out, dtype=torch.float64) + 0.5) * num_in / num_out - 0.5
+    weights = _keys_kernel((centre[:, None] - torch.arange(num_in)).abs() / stretch)
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
+def _keys_kernel(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    near = ((1.5 * x - 2.5) * x) * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+def resample_time(grid: Float[Tensor, "B t h w D"], num_frames: int) -> Float[Tensor, "B T h w D"]:
+    """Resample a feature grid along time to one entry per frame; the same length passes unchanged."""
+    if grid.shape[1] == num_frames:
+        return grid
+    matrix = cubic_resampling(grid.shape[1], num_frames).to(grid)
+    return torch.einsum("Tt,bthwd->bThwd", matrix, grid)

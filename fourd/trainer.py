@@ -1,0 +1,193 @@
+"""The one loop: pretraining, probing, finetuning and distillation all go through `fit`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fourd import checkpoint, loader, provenance, run_folder, weights
+from fourd.loader import Loaded
+from fourd.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from fourd.parallel import Precision, autocast, find_device, materialise, reproducible, require_finite, to_device
+from fourd.telemetry import Telemetry
+from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig
+
+log = logging.getLogger(__name__)
+
+_MAX_SKIPPED_IN_A_ROW = 3
+_FREE_TO_CHANGE = ("device", "num_workers", "log_every", "save_every")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Describe a run in full. A recipe is a function that returns one of these."""
+
+    objective: ObjectiveConfig
+    data: DatasetConfig
+    held_out: DatasetConfig | None = None
+    """Clips that are never trained on; their loss is taken along the way."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    steps: int = 1000
+    batch_size: int = 32
+    seed: int = 0
+    init: str = ""
+    """A backbone's safetensors to start from; empty starts from random weights."""
+    precision: Precision = "bf16"
+    """Of the arithmetic; the weights that are trained stay float32."""
+    device: str = "auto"
+    num_workers: int = 0
+    """Processes that read ahead; 0 reads within the training process."""
+    log_every: int = 10
+    save_every: int = 500
+    held_out_every: int = 250
+    num_held_out: int = 64
+    """Clips to take the held-out loss on."""
+
+
+def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
+    """Train to the end of `config`, or from where an earlier call was stopped, and return the objective.
+
+    `out` ends up with config.json, environment.json, metrics.jsonl, ledger.jsonl, unreadable.csv,
+    checkpoints/, tensorboard/, final/*.safetensors and the objective's pictures. Raises ValueError when
+    `out` holds a run of another config, FloatingPointError when the loss stays not finite.
+    """
+    device = find_device(config.device)
+    dataset = config.data.build()
+    held_out = config.held_out.build() if config.held_out else None
+    run_folder.claim(out, config, free_to_change=_FREE_TO_CHANGE)
+    run_folder.list_unreadable(out, dataset.unreadable)
+
+    objective = materialise(config.objective, device, config.seed)
+    if config.init:
+        weights.load_module(objective.get_submodule("backbone"), Path(config.init))
+    optimizer = build_optimizer(objective, config.optim)
+    found = checkpoint.newest(out / "checkpoints")
+    first_step = 0
+    if found is not None:
+        checkpoint.restore(found[0], objective, optimizer)
+        first_step = found[1]
+        log.info("resume %s after step %d", out, first_step)
+
+    steps = range(first_step, config.steps)
+    with Telemetry(out, title, config.steps, first_step) as telemetry, reproducible(device):
+        window = _Window(telemetry, config, out)
+        for step, loaded in zip(steps, loader.batches(dataset, config.batch_size, config.seed, steps, config.num_workers), strict=True):
+            torch.manual_seed(hash((config.seed, step)))
+            set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+            batch = to_device(loaded.batch, device)
+            optimizer.zero_grad(set_to_none=True)
+            objective.train()
+            with autocast(device, config.precision):
+                result = objective(batch)
+            result.loss.backward()
+            norm = clip_gradients(objective, config.optim.clip_norm)
+            # the fused optimiser looks at this flag on the device: no update, and no wait for the host
+            optimizer.found_inf = (~(torch.isfinite(norm) & torch.isfinite(result.loss))).float()  # type: ignore[attr-defined]
+            optimizer.step()
+
+            done = step + 1
+            window.add(done, loaded, result.loss.detach(), norm, optimizer.found_inf)  # type: ignore[attr-defined]
+            is_last = done == config.steps
+            if held_out is not None and (is_last or done % config.held_out_every == 0):
+                window.held_out_loss = held_out_loss(objective, held_out, config, device)
+            if is_last or done % config.log_every == 0 or done % config.save_every == 0 or window.held_out_loss:
+                window.write()
+            if is_last or done % config.save_every == 0:
+                checkpoint.save(out / "checkpoints", done, objective, optimizer)
+    finish(objective, config, out, held_out or dataset, device)
+    return objective
+
+
+class _Window:
+    """Hold what the last few steps said on the device, so that the host waits for it only now and then."""
+
+    def __init__(self, telemetry: Telemetry, config: RunConfig, out: Path) -> None:
+        self.telemetry, self.config, self.out = telemetry, config, out
+        self.held_out_loss: float | None = None
+        self._rows: list[tuple[int, Loaded, Tensor]] = []
+        self._since = time.perf_counter()
+        self._skipped_in_a_row = 0
+
+    def add(self, step: int, loaded: Loaded, loss: Tensor, norm: Tensor, skipped: Tensor) -> None:
+        """Take in one step."""
+        self._rows.append((step, loaded, torch.stack([loss.float(), norm.float(), skipped.float()])))
+
+    def write(self) -> None:
+        """Write one line for each step of the window, and begin the next one."""
+        numbers = torch.stack([row[2] for row in self._rows]).tolist()
+        now = time.perf_counter()
+        clips_per_s = len(self._rows) * self.config.batch_size / (now - self._since)
+        for (step, loaded, _), (loss, norm, skipped) in zip(self._rows, numbers, strict=True):
+            record: dict[str, Any] = {"step": step, "loss": loss, "grad_norm": norm, "clips_per_s": clips_per_s}
+            record["learning_rate"] = learning_rate(self.config.optim, step - 1, self.config.steps)
+            if skipped:
+                record["skipped"] = 1
+            if step == self._rows[-1][0] and self.held_out_loss is not None:
+                record["held_out_loss"] = self.held_out_loss
+            self.telemetry.record(record)
+            self.telemetry.ledger.write({"step": step, "keys": loaded.batch.key})
+            self._count_skipped(step, bool(skipped), loaded)
+            run_folder.list_unreadable(self.out, loaded.replaced)
+        self.telemetry.flush()
+        self.telemetry.progress.update(self._rows[-1][0], f"loss {numbers[-1][0]:.4f}  {clips_per_s:.0f} clips/s")
+        self._rows, self._since, self.held_out_loss = [], now, None
+
+    def _count_skipped(self, step: int, skipped: bool, loaded: Loaded) -> None:
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            self.telemetry.flush()
+            raise FloatingPointError(
+                f"the loss or its gradient was not finite {_MAX_SKIPPED_IN_A_ROW} times in a row, last at step {step} "
+                f"on {loaded.batch.key[:3]}; no such step was applied. Lower optim.learning_rate, or look at these clips"
+            )
+
+
+def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, device: torch.device) -> float:
+    """Take the mean loss over the first held-out clips, with the same random numbers each time."""
+    objective.eval()
+    total, count = 0.0, 0
+    for batch in _first(dataset, config):
+        with torch.no_grad(), autocast(device, config.precision):
+            total += float(objective(to_device(batch, device)).loss) * len(batch.key)
+        count += len(batch.key)
+        if count >= config.num_held_out:
+            break
+    return total / count
+
+
+def _first(dataset: Dataset, config: RunConfig) -> Iterator[Batch]:
+    return loader.in_order(dataset, min(config.batch_size, config.num_held_out))
+
+
+def finish(objective: Objective, config: RunConfig, out: Path, dataset: Dataset, device: torch.device) -> None:
+    """Write the final weights and pictures; the pictures show clips of `dataset`."""
+    require_finite(objective)
+    (out / "final").mkdir(exist_ok=True)
+    described = json.dumps(provenance.describe(config.objective))
+    for name, module in objective.export().items():
+        weights.save_module(module, out / "final" / f"{name}.safetensors", described)
+    objective.eval()
+    batch = next(loader.in_order(dataset, min(4, len(dataset))))
+    with autocast(device, config.precision):
+        pictures = objective.pictures(to_device(batch, device))
+    for name, picture in pictures.items():
+        Image.fromarray(picture.cpu().numpy()).save(out / f"{name}.png")
+
+
+def clip_gradients(objective: Objective, clip_norm: float) -> Tensor:
+    """Scale gradients down to `clip_norm` where it is above 0, and return the norm they had."""
+    gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip_norm:
+        trained = [parameter for parameter in objective.parameters() if parameter.grad is not None]
+        torch.nn.utils.clip_grads_with_norm_(trained, clip_norm, norm)
+    return norm

@@ -1,0 +1,24 @@
+"""Set up every test: shapes in signatures are checked, one thread computes, random numbers are seeded."""
+
+import jaxtyping
+import pytest
+
+# Before anything imports fourd: from here on each function of the package checks the shapes in its signature.
+jaxtyping.install_import_hook("fourd", "beartype.beartype")
+# The checks are plain functions outside of test files; their asserts shall explain themselves all the same.
+pytest.register_assert_rewrite("tests.contracts")
+
+import hypothesis  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+# The same examples on every run, and no deadline: a shared machine may stall for a second.
+hypothesis.settings.register_profile("fourd", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("fourd")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Make torch's global random numbers the same whatever ran before, in whichever process."""
+    torch.manual_seed(0)

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fourd.backbones import video_vit
+from fourd.backbones.video_vit import VideoViTConfig
+from fourd.objectives import simple_mae
+from fourd.objectives.simple_mae import SimpleMAE, SimpleMAEConfig
+from fourd.tokens import as_mask, random_visible, unpatchify
+from fourd.types import Batch
+
+# The full number of tokens, 1568 of which 78 stay visible, at a width that runs at once.
+FULL = SimpleMAEConfig(VideoViTConfig(width=12, depth=4, num_heads=2, mlp_width=24))
+TINY = simple_mae.tiny()
+
+
+def built(config: SimpleMAEConfig = TINY) -> SimpleMAE:
+    objective = config.build()
+    objective.init_weights(torch.Generator().manual_seed(0))
+    return objective
+
+
+def batch_of(video: Tensor, seeds: list[int]) -> Batch:
+    names = tuple(f"clip-{seed}" for seed in seeds)
+    times = torch.arange(float(video.shape[1])).expand(len(video), -1) / 25
+    return Batch(video, times, names, names, torch.tensor(seeds))
+
+
+def noise(num_clips: int, frames: int, size: int) -> Tensor:
+    return torch.randint(0, 256, (num_clips, frames, 3, size, size), dtype=torch.uint8)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return batch_of(noise(3, 4, 32), [11, 12, 13])
+
+
+# ----------------------------------------------------------------------------- the mask
+
+
+def test_78_of_1568_stay_visible():
+    objective = built(FULL)
+    _, visible, _ = objective.reconstruct(batch_of(noise(2, 16, 224), [1, 2]))
+    assert visible.shape == (2, 8, 14, 14)
+    assert visible.sum(dim=(1, 2, 3)).tolist() == [78, 78]
+
+
+def test_a_mask_belongs_to_its_seed_in_any_batch_and_order(batch):
+    objective = built()
+    _, together, _ = objective.reconstruct(batch)
+    flipped = dataclasses.replace(batch, video=batch.video.flip(0), seed=batch.seed.flip(0))
+    _, reversed_, _ = objective.reconstruct(flipped)
+    assert torch.equal(reversed_.flip(0), together)
+    for number, seed in enumerate(batch.seed.tolist()):
+        _, alone, _ = objective.reconstruct(batch_of(noise(1, 4, 32), [seed]))
+        assert torch.equal(alone[0], together[number])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_clips(batch):
+    objective = built()
+    losses = [objective(batch_of(batch.video[i : i + 1], [seed])).loss for i, seed in enumerate(batch.seed.tolist())]
+    torch.testing.assert_close(objective(batch).loss, torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (dataclasses.replace(TINY, mask_ratio=0.99), "leaves none of 32 tokens visible"),
+        (dataclasses.replace(TINY, mask_ratio=1.0), "expected 0 <= mask_ratio < 1"),
+        (dataclasses.replace(TINY, mask_ratio=0.0, masked_only=True), "hides nothing"),
+        (dataclasses.replace(TINY, num_decoder_blocks=5), "num_decoder_blocks is 5; expected 1 to 4"),
+        (dataclasses.replace(TINY, num_decoder_blocks=0), "num_decoder_blocks is 0; expected 1 to 4"),
+        (dataclasses.replace(TINY, decoder_patch=(3, 8, 8)), "cannot be cut into patches"),
+    ],
+)
+def test_a_config_that_cannot_be_trained_is_an_error(config, message):
+    with pytest.raises(ValueError, match=message):
+        config.build()
+
+
+# ----------------------------------------------------------------------------- what sees what
+
+
+def per_pixel(visible: Tensor, objective: SimpleMAE) -> Tensor:
+    """Spread a mask of patches over their pixels: `B T 3 H W`."""
+    patch = objective.config.backbone.patch
+    numbers = patch[0] * patch[1] * patch[2] * 3
+    return unpatchify(visible.flatten(1)[..., None].repeat(1, 1, numbers), objective.backbone.grid, patch)
+
+
+def test_hidden_pixels_never_reach_the_prediction_and_visible_ones_do(batch):
+    objective = built()
+    _, visible, before = objective.reconstruct(batch)
+    seen = per_pixel(visible, objective)
+    other = noise(3, 4, 32)
+    hidden_changed = dataclasses.replace(batch, video=torch.where(seen, batch.video, other))
+    visible_changed = dataclasses.replace(batch, video=torch.where(seen, other, batch.video))
+    assert torch.equal(objective.reconstruct(hidden_changed)[2], before)
+    assert (objective.reconstruct(visible_changed)[2] != before).flatten(1).any(dim=1).all()
+
+
+def test_every_visible_patch_reaches_the_prediction(batch):
+    objective = built()
+    _, visible, before = objective.reconstruct(batch)
+    other = noise(3, 4, 32)
+    for token in random_visible(batch.seed, 32, 8).T:
+        place = per_pixel(as_mask(token[:, None], 32).view(visible.shape), objective)
+        changed = dataclasses.replace(batch, video=torch.where(place, other, batch.video))
+        assert (objective.reconstruct(changed)[2] != before).flatten(1).any(dim=1).all()
+
+
+def prediction_of(objective: SimpleMAE, batch: Batch) -> Tensor:
+    """Take the prediction from the decoder of a training step."""
+    caught: list[Tensor] = []
+    hook = objective.decoder.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
+    objective(batch)
+    hook.remove()
+    return caught[0]
+
+
+def inputs_of_blocks(objective: SimpleMAE, run: Callable[[], object]) -> list[Tensor]:
+    caught: list[Tensor] = []
+    blocks = objective.backbone.blocks
+    hooks = [block.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0])) for block in blocks]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return caught
+
+
+def test_only_visible_tokens_and_late_latents_run_through_the_blocks():
+    objective, batch = built(FULL), batch_of(noise(2, 16, 224), [1, 2])
+    caught = inputs_of_blocks(objective, lambda: objective(batch))
+    assert [x.shape[1] for x in caught] == [78, 78, 78 + 784, 78 + 784]
+
+
+def test_latents_are_put_in_front_and_predict(batch):
+    objective = built()
+    caught = inputs_of_blocks(objective, lambda: objective(batch))
+    num_latents = len(objective.latents)
+    assert num_latents == 16
+    encoded = objective.backbone.blocks[1](caught[1])
+    torch.testing.assert_close(caught[2][:, :num_latents], objective.latents.expand(3, -1, -1))
+    torch.testing.assert_close(caught[2][:, num_latents:], encoded)
+    final = objective.backbone.blocks[3](caught[3])
+    torch.testing.assert_close(prediction_of(objective, batch), objective.decoder(final[:, :num_latents]))
+
+
+def test_the_final_norm_stands_before_the_decoder(batch):
+    plain, normed = built(), built(dataclasses.replace(TINY, final_norm=True))
+    assert not torch.equal(plain(batch).loss, normed(batch).loss)
+    inputs: list[Tensor] = []
+    normed.decoder.register_forward_pre_hook(lambda _module, given: inputs.append(given[0]))
+    normed(batch)
+    torch.testing.assert_close(inputs[0].std(dim=-1, unbiased=False), torch.ones(3, 16), atol=1e-2, rtol=0)
+
+
+# ----------------------------------------------------------------------------- the loss
+
+
+def test_the_loss_over_all_pixels_is_the_plain_mean_square(batch):
+    objective = built()
+    pixels, _, video = objective.reconstruct(batch)
+    assert pixels.shape == video.shape == (3, 4, 3, 32, 32)
+    torch.testing.assert_close(pixels, batch.video / 255)
+    torch.testing.assert_close(objective(batch).loss, (video - batch.video / 255).square().mean())
+
+
+def test_the_loss_over_hidden_pixels_is_counted_by_hand(batch):
+    objective = built(dataclasses.replace(TINY, masked_only=True))
+    _, visible, video = objective.reconstruct(batch)
+    total, count = 0.0, 0
+    for clip, t, y, x in (~visible).nonzero().tolist():
+        place = (clip, slice(2 * t, 2 * t + 2), slice(None), slice(8 * y, 8 * y + 8), slice(8 * x, 8 * x + 8))
+        error = (video[place] - batch.video[place] / 255).square()
+        total, count = total + float(error.sum()), count + error.numel()
+    assert count == 3 * 24 * 2 * 8 * 8 * 3
+    assert float(objective(batch).loss.detach()) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_prediction_stands_where_its_latent_patch_is(batch):
+    objective = built()
+    with torch.no_grad():
+        objective.decoder.weight.zero_()
+        objective.decoder.bias.copy_(torch.arange(4 * 8 * 8 * 3))
+    _, _, video = objective.reconstruct(batch)
+    t, y, x, c = torch.meshgrid(*(torch.arange(n) for n in (4, 32, 32, 3)), indexing="ij")
+    expected = ((t * 8 + y % 8) * 8 + x % 8) * 3 + c
+    torch.testing.assert_close(video[0], expected.movedim(-1, 1).float())
+
+
+def test_the_decoder_starts_at_its_given_brightness(batch):
+    dark, bright = (built(dataclasses.replace(TINY, decoder_bias=bias)) for bias in (0.0, 0.5))
+    torch.testing.assert_close(
+        bright.reconstruct(batch)[2] - dark.reconstruct(batch)[2], torch.full((3, 4, 3, 32, 32), 0.5)
+    )
+
+
+# ----------------------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, masked_only=True, final_norm=True)])
+def test_gradients_reach_everything(batch, config):
+    objective = built(config)
+    objective(batch).loss.backward()
+    unreached = [name for name, p in objective.named_parameters() if p.grad is None or not p.grad.any()]
+    # softmax does not see what is added to all keys, so the true gradient of their bias is zero
+    assert [name for name in unreached if not name.endswith("attention.key.bias")] == []
+    assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_hidden_positions_get_no_gradient(batch):
+    objective = built()
+    objective(batch).loss.backward()
+    used = random_visible(batch.seed, 32, 8).unique()
+    assert objective.backbone.positions.grad.abs().sum(dim=1).nonzero().flatten().tolist() == used.tolist()
+
+
+def test_the_loss_falls_on_one_batch():
+    objective, batch = built(), simple_mae.tiny_batch()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = objective(batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 5
+    assert losses[-1] < min(losses[:20])
+
+
+def test_bf16_autocast_stays_close(batch):
+    objective = built()
+    exact = objective(batch).loss.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = objective(batch).loss.detach()
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, atol=0, rtol=0.02)
+
+
+def test_what_is_exported_is_the_encoder_and_the_rest_and_nothing_twice():
+    objective = built()
+    parts = objective.export()
+    assert set(parts) == {"model", "decoder"}
+    assert parts["model"] is objective.backbone
+    exported = [parameter for part in parts.values() for parameter in part.parameters()]
+    assert sorted(map(id, exported)) == sorted(map(id, objective.parameters()))
+
+
+def test_the_default_is_the_papers_base():
+    config = simple_mae.base()
+    assert (config.backbone, config.mask_ratio, config.num_decoder_blocks) == (video_vit.base(), 0.95, 2)

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fourd.tokens import (
+    as_mask,
+    cubic_resampling,
+    fourier_features,
+    grid_of,
+    num_kept,
+    patchify,
+    random_visible,
+    resample_time,
+    resize_frames,
+    sincos_positions,
+    take_tokens,
+    unit_range,
+    unpatchify,
+)
+
+small = st.integers(1, 3)
+triples = st.tuples(small, small, small)
+
+# ----------------------------------------------------------------------------- pixels
+
+
+def test_bytes_become_shares_and_floats_pass():
+    video = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 3, 1, 1)
+    assert unit_range(video).flatten().tolist() == pytest.approx([0, 0.2, 1])
+    floats = torch.rand(1, 1, 3, 2, 2)
+    assert unit_range(floats) is floats
+
+
+def test_other_integers_are_refused():
+    with pytest.raises(ValueError, match=r"dtype torch\.int64; expected uint8"):
+        unit_range(torch.zeros(1, 1, 3, 1, 1, dtype=torch.int64))
+
+
+def test_native_size_is_left_untouched():
+    video = torch.rand(2, 3, 3, 8, 12)
+    assert resize_frames(video, (8, 12)) is video
+
+
+def test_shrinking_averages_what_it_drops():
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    checkerboard = ((rows + columns) % 2).float().expand(1, 2, 3, 32, 32)
+    grey = resize_frames(checkerboard, (8, 4))
+    assert grey.shape == (1, 2, 3, 8, 4)
+    assert (grey - 0.5).abs().max() < 0.03
+
+
+def test_every_frame_is_resized_by_itself():
+    video = torch.rand(2, 3, 3, 8, 8)
+    one = resize_frames(video[1:, 2:], (5, 7))
+    torch.testing.assert_close(resize_frames(video, (5, 7))[1:, 2:], one)
+
+
+# ----------------------------------------------------------------------------- patches
+
+
+def test_grid_counts_patches():
+    assert grid_of(16, (224, 256), (2, 16, 16)) == (8, 14, 16)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(15, (32, 32)), (16, (33, 32)), (16, (32, 8)), (0, (32, 32))])
+def test_a_clip_that_cannot_be_cut_is_an_error(frames, size):
+    with pytest.raises(ValueError, match="cannot be cut into patches"):
+        grid_of(frames, size, (2, 16, 16))
+
+
+@given(grid=triples, patch=triples, channels=small)
+def test_patches_go_back_to_where_they_came_from(grid, patch, channels):
+    frames, height, width = (cells * side for cells, side in zip(grid, patch, strict=True))
+    video = torch.arange(2 * frames * channels * height * width).view(2, frames, channels, height, width)
+    patches = patchify(video, patch)
+    assert patches.shape == (2, math.prod(grid), math.prod(patch) * channels)
+    assert torch.equal(unpatchify(patches, grid, patch), video)
+
+
+@given(grid=triples, patch=triples, data=st.data())
+def test_tokens_run_t_h_w_and_numbers_within_one_run_t_h_w_c(grid, patch, data):
+    shape = tuple(cells * side for cells, side in zip(grid, patch, strict=True))
+    video = torch.rand(1, shape[0], 3, *shape[1:])
+    t, y, x = (data.draw(st.integers(0, extent - 1)) for extent in shape)
+    channel = data.draw(st.integers(0, 2))
+    token = (t // patch[0] * grid[1] + y // patch[1]) * grid[2] + x // patch[2]
+    inside = ((t % patch[0] * patch[1] + y % patch[1]) * patch[2] + x % patch[2]) * 3 + channel
+    assert patchify(video, patch)[0, token, inside] == video[0, t, channel, y, x]
+
+
+# ----------------------------------------------------------------------------- masks
+
+
+def test_num_kept_is_78_of_1568():
+    assert num_kept(1568, 0.95) == 78
+    assert num_kept(64, 0.0) == 64
+
+
+@pytest.mark.parametrize(("ratio", "message"), [(1.0, "expected 0 <="), (-0.1, "expected 0 <="), (0.95, "leaves none")])
+def test_a_ratio_that_keeps_nothing_is_an_error(ratio, message):
+    with pytest.raises(ValueError, match=message):
+        num_kept(16, ratio)
+
+
+def splitmix64(seed: int, count: int) -> list[int]:
+    """Generate as published, in plain integers."""
+    numbers, whole = [], (1 << 64) - 1
+    for step in range(1, count + 1):
+        z = (seed + step * 0x9E3779B97F4A7C15) & whole
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & whole
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & whole
+        numbers.append(z ^ (z >> 31))
+    return numbers
+
+
+def test_the_reference_generator_gives_the_published_numbers():
+    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+@given(seed=st.integers(-(1 << 63), (1 << 63) - 1))
+def test_the_mask_follows_the_published_generator(seed):
+    signed = [z - (1 << 64) if z >> 63 else z for z in splitmix64(seed, 40)]
+    expected = sorted(sorted(range(40), key=signed.__getitem__)[:7])
+    assert random_visible(torch.tensor([seed]), 40, 7)[0].tolist() == expected
+
+
+def test_a_mask_depends_on_its_seed_alone():
+    seeds = torch.tensor([5, -7, 123456789012345, 5, 0])
+    together = random_visible(seeds, 1568, 78)
+    alone = torch.cat([random_visible(seed[None], 1568, 78) for seed in seeds])
+    assert torch.equal(together, alone)
+    assert torch.equal(random_visible(seeds.flip(0), 1568, 78), together.flip(0))
+    assert torch.equal(together[0], together[3])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_global_random_state_is_neither_read_nor_moved():
+    torch.manual_seed(1)
+    first, state = random_visible(torch.arange(3), 64, 16), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(random_visible(torch.arange(3), 64, 16), first)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_visible_tokens_are_distinct_and_in_order():
+    visible = random_visible(torch.arange(200), 1568, 78)
+    assert visible.shape == (200, 78)
+    assert (visible.diff(dim=1) > 0).all()
+    assert visible.min() >= 0
+    assert visible.max() < 1568
+
+
+@pytest.mark.parametrize("stride", [1, 1 << 40], ids=["neighbouring-seeds", "distant-seeds"])
+def test_masks_are_uniform(stride):
+    num_clips, num_tokens, num_visible = 8000, 64, 16
+    visible = random_visible(torch.arange(num_clips) * stride, num_tokens, num_visible)
+    mask = as_mask(visible, num_tokens).double()
+    share = num_visible / num_tokens
+    z = (mask.sum(dim=0) - num_clips * share) / math.sqrt(num_clips * share * (1 - share))
+    assert chi_square_deviation(z.square().sum() * (num_tokens - 1) / num_tokens, num_tokens - 1) < 5
+
+    pair_share = share * (num_visible - 1) / (num_tokens - 1)
+    together = (mask.T @ mask)[*torch.triu_indices(num_tokens, num_tokens, 1)]
+    z = (together - num_clips * pair_share) / math.sqrt(num_clips * pair_share * (1 - pair_share))
+    assert chi_square_deviation(z.square().sum(), len(z)) < 5
+
+    overlap = (mask[1:] * mask[:-1]).sum(dim=1).mean()
+    assert abs(overlap - num_visible * share) < 0.15
+
+
+def chi_square_deviation(statistic: Tensor, freedom: int) -> float:
+    """Say how many standard deviations a chi-square statistic lies from its mean."""
+    return float((statistic - freedom).abs() / math.sqrt(2 * freedom))
+
+
+def test_taking_and_marking_tokens():
+    tokens, index = torch.rand(2, 5, 3), torch.tensor([[0, 4], [1, 2]])
+    taken = take_tokens(tokens, index)
+    assert torch.equal(taken, torch.stack([tokens[0, [0, 4]], tokens[1, [1, 2]]]))
+    assert as_mask(index, 5).tolist() == [[True, False, False, False, True], [False, True, True, False, False]]
+
+
+# ----------------------------------------------------------------------------- positions
+
+
+@pytest.mark.parametrize("width", [8, 32, 192, 385])
+def test_sincos_positions_tell_all_places_apart(width):
+    table = sincos_positions((4, 3, 5), width)
+    assert table.shape == (60, width)
+    assert table.abs().max() <= 1
+    assert torch.cdist(table, table).add(torch.eye(60)).min() > 0.1
+
+
+def test_sincos_positions_give_each_axis_its_own_share():
+    table = sincos_positions((4, 3, 5), 30).view(4, 3, 5, 30)
+    for axis, part in enumerate(table.split(10, dim=-1)):
+        assert not torch.equal(part, part.select(axis, 0).unsqueeze(axis).expand_as(part))
+        for other in {0, 1, 2} - {axis}:
+            assert torch.equal(part, part.select(other, 0).unsqueeze(other).expand_as(part))
+
+
+def test_fourier_features_follow_the_formula():
+    point, octaves = [0.3, 0.8], 3
+    angles = [math.pi * 2**octave * x for octave in range(octaves) for x in point]
+    expected = [math.sin(a) for a in angles] + [math.sin(a + math.pi / 2) for a in angles]
+    ours = fourier_features(torch.tensor([[point]]), octaves)
+    assert ours.shape == (1, 1, 12)
+    torch.testing.assert_close(ours[0, 0], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+# ----------------------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize(("num_in", "num_out"), [(8, 16), (16, 8), (4, 8), (5, 13), (3, 3), (13, 5)])
+def test_cubic_resampling_agrees_with_torch(num_in, num_out):
+    x = torch.rand(num_in, 4)
+    size = (num_out, 4)
+    expected = F.interpolate(x[None, None], size=size, mode="bicubic", antialias=True, align_corners=False)
+    torch.testing.assert_close(cubic_resampling(num_in, num_out) @ x, expected[0, 0], atol=1e-6, rtol=0)
+
+
+def test_cubic_resampling_from_8_to_16_has_the_known_rows():
+    matrix = cubic_resampling(8, 16)
+    assert matrix[0, :3].tolist() == pytest.approx([1.08824, -0.08824, 0], abs=1e-5)
+    assert matrix[3, :4].tolist() == pytest.approx([-0.07031, 0.86719, 0.22656, -0.02344], abs=1e-5)
+    assert torch.equal(matrix, matrix.flip(0, 1))
+
+
+@given(num_in=st.integers(1, 20), num_out=st.integers(1, 20))
+def test_cubic_resampling_keeps_a_constant(num_in, num_out):
+    torch.testing.assert_close(cubic_resampling(num_in, num_out).sum(dim=1), torch.ones(num_out))
+
+
+def test_features_of_the_right_length_pass_unchanged():
+    grid = torch.rand(2, 4, 3, 2, 5)
+    assert resample_time(grid, 4) is grid
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_resampling_changes_time_alone(dtype):
+    grid = torch.rand(2, 4, 3, 2, 5).to(dtype)
+    longer = resample_time(grid, 8)
+    assert longer.shape == (2, 8, 3, 2, 5)
+    assert longer.dtype == dtype
+    expected = cubic_resampling(4, 8).to(dtype) @ grid[1, :, 2, 1]
+    torch.testing.assert_close(longer[1, :, 2, 1], expected)
