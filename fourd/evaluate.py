@@ -57,9 +57,7 @@ def _answers(probe: Probe, dataset: Dataset, precision: Precision) -> Iterator[t
             yield batch, [map_tensors(torch.Tensor.cpu, answer) for answer in answers]
 
 
-def evaluate_controls(
-    tasks: Sequence[Task[Any, Any, Any]], train: Dataset, test: Dataset, suite: str
-) -> Rows:
+def evaluate_controls(tasks: Sequence[Task[Any, Any, Any]], train: Dataset, test: Dataset, suite: str) -> Rows:
     """Score the answers that know nothing of the pixels; what they know comes from `train` alone."""
     samples = [batch.tasks for batch in loader.in_order(train, _BATCH_SIZE)]
     collected = []
@@ -88,7 +86,9 @@ def join(parts: Sequence[Rows]) -> Rows:
 _KINDS = (("success", 0.95), ("typical", 0.5), ("failure", 0.05))
 
 
-def draw_gallery(probe: Probe, dataset: Dataset, rows: Rows, subject: Subject, folder: Path, precision: Precision) -> None:
+def draw_gallery(
+    probe: Probe, dataset: Dataset, rows: Rows, subject: Subject, folder: Path, precision: Precision
+) -> None:
     """Draw for each task how its attention readout does on a good, a usual and a bad clip.
 
     Writes films, strips and `pictures.json`, which says what each shows.
@@ -105,16 +105,18 @@ def draw_gallery(probe: Probe, dataset: Dataset, rows: Rows, subject: Subject, f
             pictures.save_film(film, folder / f"{stem}.webp")
             pictures.save_picture(pictures.filmstrip(film), folder / f"{stem}.png")
             metric = task.metrics[0]
-            entries.append({
-                "entry": task.name,
-                "backbone": subject.backbone,
-                "readout": head.kind,
-                "clip": batch.key[0],
-                "kind": kind,
-                "caption": f"{metric.title} {score:.3g} {metric.unit}".strip(),
-                "film": f"{stem}.webp",
-                "strip": f"{stem}.png",
-            })
+            entries.append(
+                {
+                    "entry": task.name,
+                    "backbone": subject.backbone,
+                    "readout": head.kind,
+                    "clip": batch.key[0],
+                    "kind": kind,
+                    "caption": f"{metric.title} {score:.3g} {metric.unit}".strip(),
+                    "film": f"{stem}.webp",
+                    "strip": f"{stem}.png",
+                }
+            )
     (folder / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n")
 
 

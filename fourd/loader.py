@@ -105,7 +105,7 @@ def batches(dataset: Dataset, batch_size: int, seed: int, steps: range, num_work
     """Give the batch of each step in `steps`, read ahead by worker processes when there are any."""
     loader = torch.utils.data.DataLoader(
         _Positions(dataset, seed),
-        batch_sampler=[range(step * batch_size, (step + 1) * batch_size) for step in steps],  # type: ignore[arg-type]
+        batch_sampler=[range(step * batch_size, (step + 1) * batch_size) for step in steps],  # type: ignore[arg-type,misc]
         collate_fn=_collate,
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,

@@ -40,7 +40,9 @@ def require_finite(objective: Objective) -> None:
     """Raise RuntimeError when a parameter holds a number that is not finite."""
     unset = [name for name, value in objective.state_dict().items() if not bool(torch.isfinite(value).all())]
     if unset:
-        raise RuntimeError(f"init_weights of {type(objective).__name__} left {len(unset)} parameters unset: {unset[:5]}")
+        raise RuntimeError(
+            f"init_weights of {type(objective).__name__} left {len(unset)} parameters unset: {unset[:5]}"
+        )
 
 
 def find_device(name: str) -> torch.device:
@@ -65,16 +67,17 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def reproducible(device: torch.device) -> Iterator[None]:
     """Make every sum run in a fixed order on a CPU, where it costs nothing; leave a GPU as it is."""
     before = torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic  # type: ignore[attr-defined]
+    filled = switches.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        switches.fill_uninitialized_memory = False
         _keep_freed_memory()
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        switches.fill_uninitialized_memory = filled
 
 
 def _keep_freed_memory() -> None:

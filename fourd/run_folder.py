@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fourd import provenance
-from fourd.types import Config, Unreadable
+from fourd.types import Unreadable
 
 
 def claim(out: Path, config: object, free_to_change: Sequence[str] = ()) -> None:

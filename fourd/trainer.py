@@ -62,7 +62,7 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     """
     device = find_device(config.device)
     dataset = config.data.build()
-    held_out = config.held_out.build() if config.held_out else None
+    held_out = _build_held_out(config)
     run_folder.claim(out, config, free_to_change=_FREE_TO_CHANGE)
     run_folder.list_unreadable(out, dataset.unreadable)
 
@@ -80,7 +80,9 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     steps = range(first_step, config.steps)
     with Telemetry(out, title, config.steps, first_step) as telemetry, reproducible(device):
         window = _Window(telemetry, config, out)
-        for step, loaded in zip(steps, loader.batches(dataset, config.batch_size, config.seed, steps, config.num_workers), strict=True):
+        for step, loaded in zip(
+            steps, loader.batches(dataset, config.batch_size, config.seed, steps, config.num_workers), strict=True
+        ):
             torch.manual_seed(hash((config.seed, step)))
             set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
             batch = to_device(loaded.batch, device)
@@ -105,6 +107,14 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
                 checkpoint.save(out / "checkpoints", done, objective, optimizer)
     finish(objective, config, out, held_out or dataset, device)
     return objective
+
+
+def _build_held_out(config: RunConfig) -> Dataset | None:
+    dataset = config.held_out.build() if config.held_out else None
+    if dataset is not None and not len(dataset):
+        log.info("no clips are held out (there are too few): metrics will have no held_out_loss")
+        return None
+    return dataset
 
 
 class _Window:
@@ -147,7 +157,8 @@ class _Window:
             self.telemetry.flush()
             raise FloatingPointError(
                 f"the loss or its gradient was not finite {_MAX_SKIPPED_IN_A_ROW} times in a row, last at step {step} "
-                f"on {loaded.batch.key[:3]}; no such step was applied. Lower optim.learning_rate, or look at these clips"
+                f"on {loaded.batch.key[:3]}; no such step was applied. "
+                "Lower optim.learning_rate, or look at these clips"
             )
 
 

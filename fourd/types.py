@@ -358,4 +358,6 @@ class DatasetConfig(Config[Dataset]):
 
 @dataclass(frozen=True)
 class TaskConfig(Config[Task[Any, Any, Any]]):
-    """Describe a task."""
+    """Describe a task. `name` is what it is called in a suite."""
+
+    name: str

@@ -342,15 +342,13 @@ def _decoded(path: FilePath, start_pts: int | None, num_threads: int) -> Generat
 
 
 def _packets_from(container: InputContainer, stream: VideoStream, start_pts: int | None) -> Iterator[av.Packet]:
-    """Give packets up to the first damaged one; none where seeking lands behind the key frame at `start_pts`."""
+    """Give packets from the key frame at or before `start_pts` on; none where seeking lands behind it."""
     if start_pts is not None:
         try:
             container.seek(start_pts, stream=stream)
         except av.error.FFmpegError:
             return  # this file cannot jump: whoever misses a frame starts from the beginning
-    for packet in container.demux(stream):
-        if packet.is_corrupt or not packet.size:
-            return
+    for packet in _whole_packets(container, stream):
         if start_pts is not None:  # not yet at a key frame
             if not packet.is_keyframe:
                 continue
@@ -358,6 +356,17 @@ def _packets_from(container: InputContainer, stream: VideoStream, start_pts: int
                 return
             start_pts = None
         yield packet
+
+
+def _whole_packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """Give packets up to the end or the first damaged one; the decoder then still holds whole frames to hand out."""
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt or not packet.size:
+                return
+            yield packet
+    except av.error.InvalidDataError:
+        return  # this, too, is how a damaged film ends
 
 
 def _picture(path: FilePath, frame: VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "H W 3"]:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fourd import weights
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import SIZES, VideoViTConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
@@ -305,18 +306,25 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    def run_out_of_disk(tensors: object, target: Path, metadata: object) -> None:
+        target.write_bytes(b"half of it")
+        raise OSError("no space left")
+
     path = tmp_path / "model.safetensors"
     save_module(tiny_backbone(), path, "{}")
     before = sha256(path)
-    with torch.device("meta"):
-        unready = video_vit.tiny().build()
-    with pytest.raises(NotImplementedError, match="meta"):
-        save_module(unready, path, "{}")
-    with pytest.raises(TypeError):
-        save_module(tiny_backbone(1), path, 5)  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "save_file", run_out_of_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_module(tiny_backbone(1), path, "{}")
     assert sha256(path) == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_module_without_memory_cannot_be_saved(tmp_path):
+    with torch.device("meta"), pytest.raises(NotImplementedError, match="meta"):
+        save_module(video_vit.tiny().build(), tmp_path / "model.safetensors", "{}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_loading_lists_all_that_does_not_fit_and_loads_nothing(tmp_path):

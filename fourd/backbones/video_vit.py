@@ -50,7 +50,9 @@ def feature_index(depth: float, num_blocks: int) -> int:
         raise ValueError(f"depth is {depth}; expected 0 < depth <= 1")
     index = int((num_blocks + 1) * depth) - 1
     if index < 0:
-        raise ValueError(f"depth {depth} lies below the first of {num_blocks} blocks; use {1 / (num_blocks + 1):.3f} up")
+        raise ValueError(
+            f"depth {depth} lies below the first of {num_blocks} blocks; use {1 / (num_blocks + 1):.3f} up"
+        )
     return index
 
 
@@ -139,37 +141,37 @@ class VideoViTConfig(BackboneConfig):
 
 
 def small() -> VideoViTConfig:
-    """4DS-S, 22.5M parameters."""
+    """Describe 4DS-S, 22.5M parameters."""
     return VideoViTConfig(width=384, depth=12, num_heads=6, mlp_width=1536)
 
 
 def base() -> VideoViTConfig:
-    """4DS-B, 87.4M parameters."""
+    """Describe 4DS-B, 87.4M parameters."""
     return VideoViTConfig(width=768, depth=12, num_heads=12, mlp_width=3072)
 
 
 def large() -> VideoViTConfig:
-    """4DS-L, 305.5M parameters."""
+    """Describe 4DS-L, 305.5M parameters."""
     return VideoViTConfig(width=1024, depth=24, num_heads=16, mlp_width=4096)
 
 
 def huge() -> VideoViTConfig:
-    """4DS-H, 633.7M parameters."""
+    """Describe 4DS-H, 633.7M parameters."""
     return VideoViTConfig(width=1280, depth=32, num_heads=16, mlp_width=5120)
 
 
 def giant() -> VideoViTConfig:
-    """4DS-G, 1,846.5M parameters."""
+    """Describe 4DS-G, 1,846.5M parameters."""
     return VideoViTConfig(width=1664, depth=48, num_heads=16, mlp_width=8192)
 
 
 def size_e() -> VideoViTConfig:
-    """4DS-e, 3,809.5M parameters."""
+    """Describe 4DS-e, 3,809.5M parameters."""
     return VideoViTConfig(width=1792, depth=56, num_heads=16, mlp_width=15360)
 
 
 def size_j() -> VideoViTConfig:
-    """4DS-j, 21,492.0M parameters.
+    """Describe 4DS-j, 21,492.0M parameters.
 
     Width, depth and MLP follow from the published count; the number of heads is not public: 32 is not
     from the paper.
@@ -178,12 +180,12 @@ def size_j() -> VideoViTConfig:
 
 
 def toy() -> VideoViTConfig:
-    """The demo's encoder, 2.8M parameters on clips of 8 frames of 32 pixels (not from the paper)."""
+    """Describe the demo's encoder: 2.8M parameters on clips of 8 frames of 32 pixels (not from the paper)."""
     return VideoViTConfig(192, 6, 3, 768, patch=(2, 8, 8), num_frames=8, size=(32, 32), position_init="sincos")
 
 
 def tiny() -> VideoViTConfig:
-    """An encoder that runs at once, for tests."""
+    """Describe an encoder that runs at once, for tests."""
     return VideoViTConfig(32, 4, 2, 64, patch=(2, 8, 8), num_frames=4, size=(32, 32))
 
 

@@ -45,10 +45,12 @@ def main() -> None:
 def usage() -> str:
     """List the commands."""
     lines = [f"  {name:<10}{does}" for name, does in COMMANDS.items()]
-    return "\n".join([
-        "usage: fourd COMMAND [OPTIONS]",
-        "",
-        *lines,
-        "",
-        "fourd COMMAND --help lists a command's options.",
-    ])
+    return "\n".join(
+        [
+            "usage: fourd COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "fourd COMMAND --help lists a command's options.",
+        ]
+    )

@@ -8,6 +8,7 @@ table, and an index file keeps the tables for the next start.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import tempfile
 import uuid
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -39,6 +40,9 @@ EXTENSIONS = (
 """The endings of a film's name, in small letters."""
 
 
+Part = Literal["all", "train", "held_out"]
+
+
 @dataclass(frozen=True)
 class VideoFilesConfig(DatasetConfig):
     """Describe a folder of films, and the clip that is drawn from each.
@@ -47,7 +51,9 @@ class VideoFilesConfig(DatasetConfig):
     the next; fps: if given, frames per second of a clip instead, for films of different rates. size: of a clip, as
     (height, width) or one number for both. crop_scale, crop_ratio: see `random_resized_crop`. flip: mirror half of
     the clips. extensions: the endings of a film's name. index_path: a file, outside of the folder, that keeps what
-    is known of each film for the next start. None of the defaults is from the paper, except for 16 frames of 224.
+    is known of each film for the next start. part: all films, or those to train on, or those held out of it, one in
+    twenty by a hash of the path, and at least one once there are four. None of the defaults is from the paper, except
+    for 16 frames of 224.
     """
 
     root: str
@@ -60,6 +66,7 @@ class VideoFilesConfig(DatasetConfig):
     flip: bool = True
     extensions: tuple[str, ...] = EXTENSIONS
     index_path: str | None = None
+    part: Part = "all"
 
     def __post_init__(self) -> None:
         """Refuse values that no clip can have."""
@@ -114,6 +121,7 @@ class VideoFiles(Dataset):
         self.films, self.unreadable = _sort_out(found, infos, config)
         if not self.films:
             raise _nothing_to_read(self.root, self.unreadable, infos.values(), config)
+        self.films = _choose_part(self.films, config.part)
 
     @property
     def damaged(self) -> tuple[Unreadable, ...]:
@@ -245,6 +253,26 @@ def _probe_all(root: Path, files: Sequence[_File]) -> _Infos:
     with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(os.cpu_count()) as threads:
         infos = progress.track(threads.map(probe, files), total=len(files), description="Looking through the films")
         return dict(zip(files, infos, strict=True))
+
+
+_HELD_OUT_SHARE = 0.05
+_MIN_FILMS_TO_HOLD_OUT = 4
+
+
+def _choose_part(films: tuple[Film, ...], part: Part) -> tuple[Film, ...]:
+    """Keep the films of a part; the same film stays on its side however its neighbours are called."""
+    if part == "all":
+        return films
+    num_held_out = max(round(_HELD_OUT_SHARE * len(films)), 1) if len(films) >= _MIN_FILMS_TO_HOLD_OUT else 0
+    shuffled = sorted(films, key=lambda film: hashlib.sha256(film.path.encode()).digest())
+    held_out = {film.path for film in shuffled[:num_held_out]}
+    return tuple(film for film in films if (film.path in held_out) == (part == "held_out"))
+
+
+def index_in_cache(root: str) -> str:
+    """Name a place in the user's cache for the index of a folder."""
+    name = hashlib.sha256(str(Path(root).expanduser().resolve()).encode()).hexdigest()[:16]
+    return f"~/.cache/fourd/films/{name}.parquet"
 
 
 def _sort_out(

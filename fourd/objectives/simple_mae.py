@@ -42,7 +42,9 @@ class SimpleMAE(Objective):
         num_latents = self.latent_grid[0] * self.latent_grid[1] * self.latent_grid[2]
         self.num_visible = num_kept(self.backbone.num_tokens, config.mask_ratio)
         if config.masked_only and self.num_visible == self.backbone.num_tokens:
-            raise ValueError(f"mask_ratio {config.mask_ratio} hides nothing, so a masked_only loss has nothing to count")
+            raise ValueError(
+                f"mask_ratio {config.mask_ratio} hides nothing, so a masked_only loss has nothing to count"
+            )
         self.latents = nn.Parameter(torch.empty(num_latents, width))
         self.norm = LayerNorm(width) if config.final_norm else nn.Identity()
         self.decoder = nn.Linear(width, patch[0] * patch[1] * patch[2] * 3)
@@ -63,9 +65,7 @@ class SimpleMAE(Objective):
         video = unpatchify(prediction.float(), self.latent_grid, self.config.decoder_patch)
         return pixels, visible.unflatten(1, self.backbone.grid), video
 
-    def _predict(
-        self, batch: Batch
-    ) -> tuple[Float[Tensor, "B T 3 h w"], Bool[Tensor, "B N"], Float[Tensor, "B n P"]]:
+    def _predict(self, batch: Batch) -> tuple[Float[Tensor, "B T 3 h w"], Bool[Tensor, "B N"], Float[Tensor, "B n P"]]:
         pixels = self.backbone.pixels(batch.video)
         visible = random_visible(batch.seed, self.backbone.num_tokens, self.num_visible)
         x = self.backbone.embed(pixels, visible)

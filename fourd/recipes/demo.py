@@ -57,9 +57,9 @@ def tasks() -> tuple[TaskConfig, ...]:
         PointTrackingConfig(size=READOUT, num_tiles=1, num_octaves=6, position="offset"),
         BoxTrackingConfig(size=READOUT, num_octaves=6, position="offset"),
         CameraPoseConfig(size=READOUT),
-        ActionConfig(CAMERA_MOTIONS, "camera_motion", READOUT),
-        ActionConfig(OBJECT_MOTIONS, "object_motion", READOUT),
-        ActionConfig(EVENT_ORDERS, "event_order", READOUT),
+        ActionConfig("camera_motion", CAMERA_MOTIONS, READOUT),
+        ActionConfig("object_motion", OBJECT_MOTIONS, READOUT),
+        ActionConfig("event_order", EVENT_ORDERS, READOUT),
     )
 
 

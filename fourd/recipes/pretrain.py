@@ -7,12 +7,12 @@ the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.datasets.toy_world import ToyWorldConfig
-from fourd.datasets.video_files import VideoFilesConfig
+from fourd.datasets.video_files import VideoFilesConfig, index_in_cache
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.optim import OptimConfig
 from fourd.trainer import RunConfig
@@ -51,10 +51,17 @@ def _run(
     warmup_steps: int = 10_000,
     num_workers: int = 8,
 ) -> RunConfig:
-    films: Callable[..., VideoFilesConfig] = VideoFilesConfig
+    films = VideoFilesConfig(
+        root=data,
+        num_frames=backbone.num_frames,
+        size=backbone.size,
+        index_path=index_in_cache(data),
+        part="train",
+    )
     return RunConfig(
         objective=SimpleMAEConfig(backbone),
-        data=films(root=data, num_frames=backbone.num_frames, size=backbone.size),
+        data=films,
+        held_out=replace(films, part="held_out"),
         optim=OptimConfig(learning_rate=learning_rate, warmup_steps=warmup_steps),
         steps=steps,
         batch_size=batch_size,

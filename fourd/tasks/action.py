@@ -38,7 +38,7 @@ class _ActionReadout(nn.Module):
         super().__init__()
         self.is_linear = kind == "linear"
         num_classes = len(config.class_names)
-        self.readout: nn.Module
+        self.readout: AttentionReadout | LinearReadout
         if self.is_linear:
             self.readout = LinearReadout(features.width, num_classes)
         else:
@@ -95,7 +95,6 @@ class ActionConfig(TaskConfig):
     """Describe a classification of clips."""
 
     class_names: tuple[str, ...]
-    name: str = "action"
     size: ReadoutSize = field(default_factory=lambda: ReadoutSize(dropout=0.5))
     label_smoothing: float = 0.1
 
@@ -106,7 +105,7 @@ class ActionConfig(TaskConfig):
 
 def tiny() -> ActionConfig:
     """Describe one for tests."""
-    return ActionConfig(("rise", "fall", "turn"), size=ReadoutSize(16, 2))
+    return ActionConfig("action", ("rise", "fall", "turn"), size=ReadoutSize(16, 2))
 
 
 def tiny_sample() -> tuple[ClipShape, TaskSample[NoQuery, Label]]:

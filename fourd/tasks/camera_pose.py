@@ -39,7 +39,7 @@ class _PoseReadout(nn.Module):
 
     def __init__(self, features: FeatureShape, config: CameraPoseConfig, kind: ReadoutKind) -> None:
         super().__init__()
-        self.readout: nn.Module
+        self.readout: AttentionReadout | LinearReadout
         self.is_linear = kind == "linear"
         if self.is_linear:
             self.readout = LinearReadout(features.width, 12)

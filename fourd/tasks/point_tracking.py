@@ -117,7 +117,7 @@ class PointTracking(Task[PointQuery, PointTracks, PointPrediction]):
 
         Certain means: within six pixels of the truth. Source: SciVid's STIR task, weights and all.
         """
-        width, height = prediction.size_px
+        height = prediction.size_px[1]
         true_xy = target.xy_px / target.xy_px.new_tensor(prediction.size_px)
         seen = target.visible & target.valid
         squared = torch.where(seen[..., None], prediction.xy - true_xy, 0.0).square().sum(-1)

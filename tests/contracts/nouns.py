@@ -1,4 +1,4 @@
-"""Small helpers over the nouns of `fourd.types`: list their tensors, take some clips, compare."""
+"""Small functions over the nouns of `fourd.types`: list their tensors, take some clips, compare."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from fourd.datasets.toy_world.render import render
 from fourd.datasets.toy_world.scene import Array, draw_scene
-from fourd.datasets.toy_world.stage import Stage, set_stage
+from fourd.datasets.toy_world.stage import set_stage
 from fourd.datasets.toy_world.truth import QueryFrames, bound_objects, follow_points
 from fourd.geometry import rigid
 from fourd.types import ClipShape
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same world gives other clips than before."""
 
 
@@ -80,12 +80,13 @@ LABELS = ("camera_motion", "object_motion", "event_order")
 
 def make_clips(world: World, indices: Sequence[int], device: torch.device) -> ToyClips:
     """Make clips with all their truth on a device; a clip depends on the world and its index alone."""
-    stage = _stage(world, indices, device)
+    scenes = [draw_scene(world.seed, index) for index in indices]
+    stage = set_stage(scenes, world.clip_shape, world.time_s, device)
     pictures = render(stage, world.height, world.width)
     keys = [(world.seed, index) for index in indices]
     tracks = follow_points(stage, pictures, world.clip_shape, keys, world.num_points, world.query_frames)
     boxes = bound_objects(stage, pictures, world.clip_shape)
-    labels = [dataclasses.astuple(draw_scene(world.seed, index).labels) for index in indices]
+    labels = [dataclasses.astuple(scene.labels) for scene in scenes]
     in_clips = (len(indices), world.num_frames)
     return ToyClips(
         video=pictures.rgb.unflatten(0, in_clips),
@@ -104,10 +105,6 @@ def make_clips(world: World, indices: Sequence[int], device: torch.device) -> To
 
 def make_video(world: World, indices: Sequence[int], device: torch.device) -> UInt8[Tensor, "B T 3 H W"]:
     """Make clips without their truth, for pretraining without a disk."""
-    pictures = render(_stage(world, indices, device), world.height, world.width)
-    return pictures.rgb.unflatten(0, (len(indices), world.num_frames))
-
-
-def _stage(world: World, indices: Sequence[int], device: torch.device) -> Stage:
     scenes = [draw_scene(world.seed, index) for index in indices]
-    return set_stage(scenes, world.clip_shape, world.time_s, device)
+    stage = set_stage(scenes, world.clip_shape, world.time_s, device)
+    return render(stage, world.height, world.width).rgb.unflatten(0, (len(indices), world.num_frames))

@@ -205,11 +205,11 @@ def _draw_pose(layout: np.random.Generator, kind: Kind, airborne: bool) -> Float
 
 def _draw_places(layout: np.random.Generator) -> Float[Array, "K 2"]:
     """Draw the mover near the middle, and the others around it with room between them."""
-    mover_angle, mover_radius = layout.uniform(0, 2 * math.pi), layout.uniform(0, 0.25)
+    mover_angle, mover_radius = layout.uniform(0, 2 * math.pi), layout.uniform(0, 0.15)
     angle = layout.uniform(0, 2 * math.pi)
     steps = np.arange(NUM_OBJECTS - 1) * (2 * math.pi / (NUM_OBJECTS - 1))
-    angles = angle + steps + layout.uniform(-0.4, 0.4, NUM_OBJECTS - 1)
-    radii = layout.uniform(0.95, 1.4, NUM_OBJECTS - 1)
+    angles = angle + steps + layout.uniform(-0.35, 0.35, NUM_OBJECTS - 1)
+    radii = layout.uniform(1.1, 1.5, NUM_OBJECTS - 1)
     angles, radii = np.append(mover_angle, angles), np.append(mover_radius, radii)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)
 
@@ -243,7 +243,7 @@ def _draw_look(layout: np.random.Generator) -> Look:
         style=layout.integers(NUM_STYLES, size=NUM_OBJECTS + 1),
         shift=layout.uniform(0, 1, (NUM_OBJECTS + 1, 3)),
         gloss=layout.uniform(0.0, 0.45, NUM_OBJECTS),
-        lamp=linear_from_hsv(hue + np.array([0.05, 0.38, 0.72]), np.full(3, 0.75), np.full(3, 1.0)),
+        lamp=linear_from_hsv(hue + np.array([0.05, 0.38, 0.72]), np.full(3, 0.68), np.full(3, 1.0)),
         sun=sun,
         zenith=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.35, 0.7)), np.array(0.85)),
         horizon=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.03, 0.15)), np.array(0.96)),
@@ -254,7 +254,7 @@ def _ramps(hue: Float[Array, " M"], saturation: Float[Array, " M"], drift: Float
     """Give each material a dark, a middle and a light tone; the hue drifts a little from one to the next."""
     hues = hue[:, None] + drift[:, None] * np.array([-1.0, 0.0, 1.0])
     saturations = np.clip(saturation[:, None] * np.array([1.1, 1.0, 0.55]), 0, 1)
-    values = np.broadcast_to(np.array([0.2, 0.66, 1.0]), hues.shape)
+    values = np.broadcast_to(np.array([0.24, 0.7, 1.0]), hues.shape)
     return linear_from_hsv(hues, saturations, values)
 
 

@@ -14,16 +14,16 @@ Span = tuple[Tensor, Tensor]
 _TINY = 1e-12
 
 
-def span(kind: Kind, size: Float[Tensor, "n 3"], origin: Vector, direction: Vector) -> Span:
+def span(kind: Kind, size: Float[Tensor, "3 n"], origin: Vector, direction: Vector) -> Span:
     """Find where rays enter and leave a solid, as multiples of `direction`; enter >= leave for a miss.
 
-    All is in the solid's own frame; `origin` and `direction` broadcast to `n R`.
+    All is in the solid's own frame; `origin` and `direction` broadcast to `R n`.
     """
-    a, b, c = size[:, 0:1], size[:, 1:2], size[:, 2:3]
+    a, b, _ = size
     if kind is Kind.SPHERE:
         return _ball(a, origin, direction)
     if kind is Kind.BOX:
-        return _within(*(_slab(h, o, d) for h, o, d in zip((a, b, c), origin, direction, strict=True)))
+        return _within(*(_slab(h, o, d) for h, o, d in zip(size, origin, direction, strict=True)))
     tube = _within(_tube(a, origin, direction), _slab(b, origin[2], direction[2]))
     if kind is Kind.CYLINDER:
         return tube
@@ -71,24 +71,19 @@ def _dot(a: Vector, b: Vector) -> Tensor:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def normals(
-    kind: Int[Tensor, " M"], size: Float[Tensor, "M 3"], point: Float[Tensor, "M 3"]
-) -> Float[Tensor, "M 3"]:
+def normals(kind: Int[Tensor, " M"], size: Float[Tensor, "3 M"], point: Float[Tensor, "3 M"]) -> Float[Tensor, "3 M"]:
     """Give the outward unit normals at points on solids, in the solids' own frames."""
-    half = size[:, 1]
-    side = torch.where(kind == Kind.BOX, 0.0, 1.0)[:, None] * point
-    core = torch.minimum(torch.maximum(point[:, 2], -half), half)
-    side[:, 2] -= torch.where(kind == Kind.CAPSULE, core, 0.0)
-    relative = point / torch.where((kind == Kind.BOX)[:, None], size, 1.0).clamp(min=_TINY)
-    face = relative.abs().argmax(-1, keepdim=True)
-    face_normal = torch.zeros_like(point).scatter(1, face, relative.gather(1, face).sign())
-    normal = torch.where((kind == Kind.BOX)[:, None], face_normal, side)
-    on_cap = point[:, 2].abs() / half.clamp(min=_TINY) > side[:, :2].norm(dim=-1) / size[:, 0]
-    cap = torch.zeros_like(point)
-    cap[:, 2] = point[:, 2].sign()
-    wall = side * side.new_tensor([1.0, 1.0, 0.0])
-    normal = torch.where((kind == Kind.CYLINDER)[:, None], torch.where(on_cap[:, None], cap, wall), normal)
-    return torch.nn.functional.normalize(normal, dim=-1)
+    x, y, z = point
+    capsule, cylinder = kind == Kind.CAPSULE, kind == Kind.CYLINDER
+    on_cap = z.abs() * size[0] > size[1] * (x * x + y * y).sqrt()
+    upright = torch.where(capsule, z - torch.minimum(torch.maximum(z, -size[1]), size[1]), z)
+    upright = torch.where(cylinder, torch.where(on_cap, z, 0.0), upright)
+    sideways = torch.where(cylinder & on_cap, 0.0, 1.0)
+    round_normal = torch.stack([x * sideways, y * sideways, upright])
+    relative = point / size.clamp(min=_TINY)
+    on_face = relative.abs() >= relative.abs().amax(0)
+    normal = torch.where(kind == Kind.BOX, on_face * point, round_normal)
+    return normal / normal.square().sum(0).sqrt().clamp(min=_TINY)
 
 
 # ----------------------------------------------------------------------------- outlines

@@ -26,9 +26,10 @@ LAMP_STEPS_PER_CLIP = 4.0
 class Stage:
     """Hold `F` frames (clips times times) of `K` solids, their cameras, light and materials.
 
-    `intrinsics_px` is one for all. `palette` lists the tones of all materials of all clips, linear RGB;
-    `tones` is where a material's 256 begin. Outlines bound solids, and solids with all that they can
-    shade, in x/z and y/z of the camera.
+    `intrinsics_px` is one for all. Cameras and the sun's direction stand here a second time, as each
+    solid sees them. `palette` lists the tones of all materials of all clips, linear RGB; `tones` is
+    where a material's 256 begin. Outlines bound solids, and solids with all that they can shade, in
+    x/z and y/z of the camera.
 
     Convention: camera axes are OpenCV's, the columns of `camera_axes` in the world; z is up; metres.
     """
@@ -40,6 +41,9 @@ class Stage:
     camera_position: Float[Tensor, "F 3"]
     camera_axes: Float[Tensor, "F 3 3"]
     intrinsics_px: Float[Tensor, "3 3"]
+    solid_from_camera: Float[Tensor, "F K 3 3"]
+    camera_in_solid: Float[Tensor, "F K 3"]
+    sun_in_solid: Float[Tensor, "F K 3"]
     solid_outline: Float[Tensor, "F K 4"]
     shade_outline: Float[Tensor, "F K 4"]
     palette: Float[Tensor, "3 tones"]
@@ -77,8 +81,7 @@ def set_stage(scenes: Sequence[Scene], clip: ClipShape, time_s: Float[Array, " T
     tensors = {name: torch.as_tensor(value).to(device, _kind_of(value)) for name, value in fields.items()}
     pinhole = torch.as_tensor(intrinsics(clip.height, clip.width)).to(device, torch.float32)
     palette = _palette(torch.stack([torch.as_tensor(scene.look.ramp) for scene in scenes]).float().to(device))
-    outlines = _outlines(tensors)
-    return Stage(**tensors, intrinsics_px=pinhole, palette=palette, solid_outline=outlines[0], shade_outline=outlines[1])
+    return Stage(**tensors, **_as_solids_see(tensors), **_outlines(tensors), intrinsics_px=pinhole, palette=palette)
 
 
 def lamp_colours(scene: Scene, progress: Float[Array, " T"]) -> Float[Array, "T 3"]:
@@ -122,7 +125,17 @@ def _palette(ramp: Float[Tensor, "B M S 3"]) -> Float[Tensor, "3 tones"]:
     return tones.flatten(0, 2).T.contiguous()
 
 
-def _outlines(stage: dict[str, Tensor]) -> tuple[Float[Tensor, "F K 4"], Float[Tensor, "F K 4"]]:
+def _as_solids_see(stage: dict[str, Tensor]) -> dict[str, Tensor]:
+    solid_from_world = stage["rotation"].mT
+    offset = stage["camera_position"][:, None] - stage["position"]
+    return {
+        "solid_from_camera": solid_from_world @ stage["camera_axes"][:, None],
+        "camera_in_solid": (solid_from_world @ offset[..., None])[..., 0],
+        "sun_in_solid": (solid_from_world @ stage["sun"][:, None, :, None])[..., 0],
+    }
+
+
+def _outlines(stage: dict[str, Tensor]) -> dict[str, Tensor]:
     """Bound each solid, and its hull with its shadow on the ground, as the camera sees them."""
     parts, radius = extreme_parts(stage["kind"], stage["size"])
     world = parts @ stage["rotation"].mT + stage["position"][:, :, None]
@@ -131,12 +144,12 @@ def _outlines(stage: dict[str, Tensor]) -> tuple[Float[Tensor, "F K 4"], Float[T
     sun = stage["sun"][:, None, None]
     fallen = world - sun * (world[..., 2:] / sun[..., 2:])
     shadow, shadow_in_front = _seen_outline(stage, fallen, radius / stage["sun"][:, None, 2], torch.zeros_like(disc))
-    everywhere = solid.new_tensor(EVERYWHERE)
     both = torch.cat([torch.minimum(solid, shadow)[..., :2], torch.maximum(solid, shadow)[..., 2:]], -1)
-    return (
-        torch.where(in_front[..., None], solid, everywhere),
-        torch.where((in_front & shadow_in_front)[..., None], both, everywhere),
-    )
+    everywhere = solid.new_tensor(EVERYWHERE)
+    return {
+        "solid_outline": torch.where(in_front[..., None], solid, everywhere),
+        "shade_outline": torch.where((in_front & shadow_in_front)[..., None], both, everywhere),
+    }
 
 
 def _seen_outline(stage: dict[str, Tensor], centre: Tensor, radius: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:

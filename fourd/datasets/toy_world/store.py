@@ -18,7 +18,7 @@ from fourd.datasets.toy_world.clips import ToyClips, World, make_clips
 from fourd.datasets.toy_world.scene import Array
 
 CHUNK = 32
-CLIPS_AT_ONCE = 4
+CLIPS_AT_ONCE = 16
 _SMALLEST_SHARE = 4
 """Another process is started only if it gets this many chunks: starting one costs seconds."""
 _COMPACT = {"depth": np.float16, "query_frame": np.int16, "labels": np.int8}

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from fourd.datasets.toy_world.scene import NUM_STYLES
@@ -103,42 +103,40 @@ def _blurred(values: Tensor, sigma: float) -> Tensor:
 
 
 def sample_plane(
-    plane: UInt8[Tensor, "S L P P"], style: Tensor, x: Tensor, y: Tensor, level: Tensor
+    plane: UInt8[Tensor, "S L P P"], style: Int[Tensor, "..."], xy: tuple[Tensor, Tensor], level: Int[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
-    """Look up the plane's brightness, 0 to 255, between four samples. `x`, `y` in samples."""
-    x_floor, y_floor = x.floor(), y.floor()
-    x_part, y_part = x - x_floor, y - y_floor
-    mask, flat = PLANE_SIDE - 1, plane.reshape(-1)
+    """Look up the plane's brightness, 0 to 255, between four samples. `xy` in samples; indices are int32."""
+    mask, flat = PLANE_SIDE - 1, plane.flatten()
+    (left, right, x_part), (top, below, y_part) = (_neighbours(value, mask) for value in xy)
     base = (style * NUM_BLURS + level) * PLANE_SIDE**2
-    left = x_floor.int() & mask
-    right = (left + 1) & mask
-    top = y_floor.int() & mask
-    below = base + ((top + 1) & mask) * PLANE_SIDE
-    top = base + top * PLANE_SIDE
-    upper = _mix(flat[top + left], flat[top + right], x_part)
-    return _mix(upper, _mix(flat[below + left], flat[below + right], x_part), y_part)
+    upper, lower = base + top * PLANE_SIDE, base + below * PLANE_SIDE
+    above = _between(flat, upper + left, upper + right, x_part)
+    return torch.lerp(above, _between(flat, lower + left, lower + right, x_part), y_part)
 
 
 def sample_volume(
-    volume: UInt8[Tensor, "S L V V V"], style: Tensor, xyz: Float[Tensor, "3 M"], level: Tensor
+    volume: UInt8[Tensor, "S L V V V"], style: Int[Tensor, " M"], xyz: Float[Tensor, "3 M"], level: Int[Tensor, " M"]
 ) -> Float[Tensor, " M"]:
-    """Look up the volume's brightness, 0 to 255, between eight samples. `xyz` in samples."""
-    mask, flat = VOLUME_SIDE - 1, volume.reshape(-1)
-    floor = xyz.floor()
-    x_part, y_part, z_part = xyz - floor
-    corner = floor.int() & mask
-    after = (corner + 1) & mask
+    """Look up the volume's brightness, 0 to 255, between eight samples. `xyz` in samples; indices are int32."""
+    mask, flat = VOLUME_SIDE - 1, volume.flatten()
+    (left, right, x_part), (*rows, y_part), (*layers, z_part) = (_neighbours(value, mask) for value in xyz)
     base = (style * NUM_BLURS + level) * VOLUME_SIDE**3
-    layers = []
-    for z in (corner[2], after[2]):
-        rows = []
-        for y in (corner[1], after[1]):
-            row = base + (z * VOLUME_SIDE + y) * VOLUME_SIDE
-            rows.append(_mix(flat[row + corner[0]], flat[row + after[0]], x_part))
-        layers.append(_mix(rows[0], rows[1], y_part))
-    return _mix(layers[0], layers[1], z_part)
+    planes = []
+    for layer in layers:
+        starts = [base + (layer * VOLUME_SIDE + row) * VOLUME_SIDE for row in rows]
+        lines = [_between(flat, start + left, start + right, x_part) for start in starts]
+        planes.append(torch.lerp(lines[0], lines[1], y_part))
+    return torch.lerp(planes[0], planes[1], z_part)
 
 
-def _mix(a: Tensor, b: Tensor, part: Tensor) -> Tensor:
-    a = a.float()
-    return a + (b.float() - a) * part
+def _neighbours(place: Tensor, mask: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the samples before and after a place on the periodic axis, and how far it is between them."""
+    floor = place.floor()
+    before = floor.int() & mask
+    return before, (before + 1) & mask, place - floor
+
+
+def _between(flat: UInt8[Tensor, " n"], first: Tensor, second: Tensor, part: Tensor) -> Tensor:
+    """Blend two samples. `index_select` is four times as fast as indexing here."""
+    values = [flat.index_select(0, index.flatten()).float().view(part.shape) for index in (first, second)]
+    return torch.lerp(values[0], values[1], part)

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fourd.datasets.toy_world.render import NEAR, Pictures, cast, rays_through
+from fourd.datasets.toy_world.rays import NEAR, cast, rays_through
+from fourd.datasets.toy_world.render import Pictures
 from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, Array, Stream, generator
 from fourd.datasets.toy_world.stage import Stage
 from fourd.types import ClipShape
@@ -101,7 +102,7 @@ def _choose_pixels(thing: Array, frame: Int[Array, " Q"], chance: Float[Array, "
 
 def _look(stage: Stage, frame: Int[Tensor, "*n"], xy: Float[Tensor, "*n 2"]) -> tuple[Tensor, Tensor]:
     """Send single rays; give the depth and the thing that each meets."""
-    hits = cast(stage, rays_through(stage, frame.reshape(-1), xy.reshape(-1, 1, 2)))
+    hits = cast(stage, rays_through(stage, frame.reshape(-1), xy.reshape(1, -1, 2)))
     return hits.depth.view(frame.shape), hits.thing.view(frame.shape)
 
 
@@ -130,10 +131,10 @@ def _seen_paths(stage: Stage, paths: Float[Tensor, "B Q T 3"], frame: Tensor, cl
     xy = paths[..., :2] / torch.where(valid, z, 1.0)[..., None] * stage.focal_px + stage.intrinsics_px[:2, 2]
     xy = torch.where(valid[..., None], xy, 0.0)
     inside = (xy >= 0).all(-1) & (xy[..., 0] < clip.width) & (xy[..., 1] < clip.height)
-    by_frame = xy.transpose(1, 2).flatten(0, 1)
-    frames = torch.arange(len(by_frame), device=xy.device)
+    by_frame = xy.permute(1, 0, 2, 3).flatten(1, 2)
+    frames = torch.arange(by_frame.shape[1], device=xy.device)
     met = cast(stage, rays_through(stage, frames, by_frame)).depth
-    met = met.view(len(paths), clip.num_frames, -1).transpose(1, 2)
+    met = met.view(-1, len(paths), clip.num_frames).transpose(0, 1)
     return Tracks(frame, xy, valid & inside & (met > z * (1 - SAME_SURFACE)), valid)
 
 
