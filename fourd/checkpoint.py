@@ -47,7 +47,7 @@ def newest(directory: Path) -> tuple[Path, int] | None:
     for path in _candidates(directory):
         fault = _fault(path)
         if fault is None:
-            return path, json.loads((path / _MANIFEST).read_text())["step"]
+            return path, int(path.name.removeprefix("step_"))
         log.warning("checkpoint %s is damaged (%s): trying the one before", path, fault)
     return None
 
@@ -55,6 +55,10 @@ def newest(directory: Path) -> tuple[Path, int] | None:
 def restore(path: Path, objective: nn.Module, optimizer: Optimizer) -> None:
     """Put a checkpoint's numbers back into the objective and the optimiser, in place."""
     state = _state(objective, optimizer)
+    stored = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+    moments = state["optimizer"]["state"]
+    for name in [name for name in moments if f"optimizer.state.{name}.step" not in stored]:
+        del moments[name]  # a parameter that never had a gradient has no moments yet
     dcp.load(state, checkpoint_id=path, no_dist=True)
     set_state_dict(
         objective, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
@@ -72,10 +76,13 @@ def _candidates(directory: Path) -> list[Path]:
 
 def _fault(path: Path) -> str | None:
     """Say what is wrong with a checkpoint, or None."""
-    manifest = path / _MANIFEST
-    if not manifest.exists():
+    if not (path / _MANIFEST).exists():
         return f"no {_MANIFEST}"
-    for name, expected in json.loads(manifest.read_text())["sha256"].items():
+    try:
+        hashes = json.loads((path / _MANIFEST).read_text())["sha256"]
+    except (ValueError, KeyError) as error:
+        return f"{_MANIFEST} is not what was written: {error!r}"
+    for name, expected in hashes.items():
         if not (path / name).exists():
             return f"{name} is missing"
         if _sha256(path / name) != expected:

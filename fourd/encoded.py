@@ -82,9 +82,8 @@ def _encode(config: EncodedConfig, dataset: Dataset, folder: Path) -> None:
     size = (len(dataset), shape.t, shape.h, shape.w, shape.width)
     asides = [_path(folder, n).with_suffix(".tmp") for n in range(len(config.depths))]
     arrays = [np.lib.format.open_memmap(aside, mode="w+", dtype=np.float16, shape=size) for aside in asides]
-    progress = StepProgress("encode", len(dataset))
     done = 0
-    with reproducible(device):
+    with reproducible(device), StepProgress("encode", len(dataset)) as progress:
         for batch in loader.in_order(dataset, _BATCH_SIZE):
             with torch.no_grad(), autocast(device, config.precision):
                 grids = backbone(to_device(batch, device).video, config.depths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,23 @@ _KINDS = (("success", 0.95), ("typical", 0.5), ("failure", 0.05))
 
 
 def draw_gallery(
-    probe: Probe, dataset: Dataset, rows: Rows, subject: Subject, folder: Path, precision: Precision
+    probe: Probe,
+    dataset: Dataset,
+    rows: Rows,
+    subject: Subject,
+    folder: Path,
+    precision: Precision,
+    headlines: Mapping[str, str],
 ) -> None:
     """Draw for each task how its attention readout does on a good, a usual and a bad clip.
 
-    Writes films, strips and `pictures.json`, which says what each shows.
+    headlines: the metric that ranks the clips of a task, where it is not the first. Writes films, strips and `pictures.json`, which says what each shows.
     """
     entries = []
     for head, answer_index in ((head, number) for number, head in enumerate(probe.heads) if head.kind == "attention"):
         task = probe.tasks[head.task]
-        for kind, position, score in _chosen(rows, probe, head, subject):
+        metric = rows.metrics[headlines.get(task.name, task.metrics[0].name)]
+        for kind, position, score in _chosen(rows, probe, head, subject, metric):
             batch = dataset.read(position, loader.Draw(position, 0, 0).rng())
             answer = _answer_one(probe, batch, answer_index, precision)
             sample = batch.tasks[head.task]
@@ -104,7 +111,6 @@ def draw_gallery(
             stem = f"{task.name}_{kind}_{probe.config.depths[head.depth]:g}"
             pictures.save_film(film, folder / f"{stem}.webp")
             pictures.save_picture(pictures.filmstrip(film), folder / f"{stem}.png")
-            metric = task.metrics[0]
             entries.append(
                 {
                     "entry": task.name,
@@ -120,11 +126,10 @@ def draw_gallery(
     (folder / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n")
 
 
-def _chosen(rows: Rows, probe: Probe, head: Head, subject: Subject) -> list[tuple[str, int, float]]:
+def _chosen(rows: Rows, probe: Probe, head: Head, subject: Subject, metric: Metric) -> list[tuple[str, int, float]]:
     """Choose clips by their place in the ranking of scores: kind, number in the dataset, score."""
     task = probe.tasks[head.task]
     cell = dataclasses.asdict(subject.cell(task, head.kind, probe.config.depths[head.depth]))
-    metric = task.metrics[0]
     records = [
         record
         for record in rows.table.to_pylist()
@@ -132,7 +137,7 @@ def _chosen(rows: Rows, probe: Probe, head: Head, subject: Subject) -> list[tupl
     ]
     ranked = sorted(enumerate(records), key=lambda item: item[1]["score"], reverse=not metric.higher_is_better)
     ranked = [item for item in ranked if item[1]["weight"] > 0]
-    found = [(kind, ranked[int(share * (len(ranked) - 1))]) for kind, share in _KINDS]
+    found = [(kind, ranked[int(share * (len(ranked) - 1))]) for kind, share in _KINDS if ranked]
     return [(kind, number, record["score"]) for kind, (number, record) in found]
 
 

@@ -93,7 +93,7 @@ class _Positions(torch.utils.data.Dataset[Loaded]):
             except UnreadableVideo as error:
                 replaced.append(Unreadable(str(error.path), error.reason))
         reasons = "; ".join(f"{item.path}: {item.reason}" for item in replaced[:3])
-        raise RuntimeError(f"{_MAX_SUBSTITUTES} clips in a row cannot be read ({reasons}, ...): check the videos")
+        raise ValueError(f"{_MAX_SUBSTITUTES} clips in a row cannot be read ({reasons}, ...): check the videos")
 
 
 def _collate(items: list[Loaded]) -> Loaded:

@@ -37,19 +37,28 @@ def materialise(config: Config[Objective], device: torch.device, seed: int) -> O
 
 
 def require_finite(objective: Objective) -> None:
-    """Raise RuntimeError when a parameter holds a number that is not finite."""
-    unset = [name for name, value in objective.state_dict().items() if not bool(torch.isfinite(value).all())]
+    """Raise RuntimeError when a parameter or a buffer holds a number that is not finite."""
+    named = (*objective.named_parameters(), *objective.named_buffers())
+    unset = [name for name, value in named if not bool(torch.isfinite(value).all())]
     if unset:
         raise RuntimeError(
-            f"init_weights of {type(objective).__name__} left {len(unset)} parameters unset: {unset[:5]}"
+            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite: {unset[:5]}; "
+            "its init_weights must fill every parameter and buffer"
         )
 
 
 def find_device(name: str) -> torch.device:
-    """Turn a device's name into a device; "auto" takes the GPU where there is one."""
+    """Turn a device's name into a device; "auto" takes the GPU where there is one.
+
+    Raises ValueError for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} cannot be used ({reason}); expected auto, cpu, cuda or cuda:N") from error
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -28,6 +28,8 @@ class ReadoutSize:
     num_frames: int = 0
     """Resample the features to this many time steps first; 0 keeps the backbone's own."""
     dropout: float = 0.0
+    query_width: int = 512
+    """Of the embedding of queries from outside (points, boxes)."""
     simple: bool = False
     """Leave out norms, time positions, the residual, the MLP, the biases of key and value (an official variant)."""
 
@@ -109,8 +111,6 @@ class TrackingReadout(nn.Module):
     its share of the frames. Source: `TrackingReadoutWrapper` of the released notebooks.
     """
 
-    QUERY_WIDTH = 512
-
     def __init__(
         self,
         features: FeatureShape,
@@ -127,11 +127,11 @@ class TrackingReadout(nn.Module):
         self.num_octaves = num_octaves
         self.num_frames = clip.num_frames
         expanded = 2 * num_octaves * num_coordinates
-        self.embed_in = nn.Linear(expanded, self.QUERY_WIDTH)
-        self.embed_out = nn.Linear(self.QUERY_WIDTH, self.QUERY_WIDTH)
-        self.tile_positions = nn.Parameter(torch.empty(num_tiles, self.QUERY_WIDTH))
+        self.embed_in = nn.Linear(expanded, size.query_width)
+        self.embed_out = nn.Linear(size.query_width, size.query_width)
+        self.tile_positions = nn.Parameter(torch.empty(num_tiles, size.query_width))
         per_tile = clip.num_frames // num_tiles * num_outputs
-        self.attention = AttentionReadout(features, size, per_tile, query_width=self.QUERY_WIDTH)
+        self.attention = AttentionReadout(features, size, per_tile, query_width=size.query_width)
 
     def forward(
         self, features: Features, frame: Int[Tensor, "B Q"], coordinates: Float[Tensor, "B Q c"]
@@ -175,6 +175,12 @@ class LinearReadout(nn.Module):
         """Fill every parameter."""
         self.norm.reset_parameters()
         init_lecun_normal(self.head, generator)
+
+
+def zero_answers(head: nn.Linear) -> None:
+    """Let an answer start at zero: for moves, "nothing moves" (not from the paper)."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
 
 
 def pool_tokens(features: Features) -> Float[Tensor, "B D"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def claim(out: Path, config: object, free_to_change: Sequence[str] = ()) -> None
     described, path = provenance.describe(config), out / "config.json"
     if path.exists():
         earlier = json.loads(path.read_text())
-        differing = [name for name in _differences(earlier, described) if name not in free_to_change]
+        differing = [name for name in _differences(earlier, described) if name.split(".")[0] not in free_to_change]
         if differing:
             raise ValueError(
                 f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
@@ -49,7 +50,9 @@ def list_unreadable(out: Path, found: Sequence[Unreadable]) -> None:
         with path.open(newline="") as file:
             listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
     listed |= {item.path: item.reason for item in found}
-    with path.open("w", newline="") as file:
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
         writer.writerows(sorted(listed.items()))
+    os.replace(aside, path)

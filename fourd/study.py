@@ -7,7 +7,7 @@ for again with more seeds, does only what is missing.
 from __future__ import annotations
 
 import dataclasses
-import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,19 @@ from fourd.results import Rows
 from fourd.trainer import RunConfig, fit
 from fourd.types import BackboneConfig, ClipShape, DatasetConfig, ReadoutKind, TaskConfig
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Presentation:
+    """Hold what a page says that no row says; changing it changes no number."""
+
+    title: str
+    lead: str
+    notes: tuple[str, ...]
+    entry_notes: tuple[tuple[str, str], ...]
+    """What each entry asks, in a sentence."""
+    headlines: tuple[tuple[str, str], ...]
+    """Which metric stands for an entry, where that is not its first."""
+    command: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class StudyConfig:
     probe_optim: OptimConfig
     probe_steps: int
     probe_batch_size: int
+    presentation: Presentation
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Contender:
 
 def run_study(config: StudyConfig, out: Path, seeds: Sequence[int]) -> Rows:
     """Do what is missing of a study, and return the rows of all `seeds`; they are in `out/rows.parquet`."""
-    run_folder.claim(out, config)
+    run_folder.claim(out, config, free_to_change=["presentation"])
     parts = [_controls(config, out)]
     for seed in seeds:
         for contender in contenders(config, out, seed):
@@ -138,3 +151,17 @@ def probe_folder(out: Path, contender: Contender) -> Path:
     """Say where a contender's probe lies."""
     subject = contender.subject
     return out / f"seed_{subject.seed}" / f"probe_{subject.backbone}_{subject.weights}"
+
+
+def draw_pictures(config: StudyConfig, out: Path, seed: int) -> Path:
+    """Draw what one seed's pretrained features answer, once; the pictures are in `out/pictures`."""
+    folder = out / "pictures"
+    if not (folder / "pictures.json").exists():
+        folder.mkdir(exist_ok=True)
+        subject = contenders(config, out, seed)[0]
+        probe, test = train_probe(config, out, subject)
+        rows = results.read_rows(probe_folder(out, subject) / "rows.parquet")
+        shutil.copy(out / f"seed_{seed}" / "pretrain" / "reconstruction.png", folder)
+        headlines = dict(config.presentation.headlines)
+        evaluate.draw_gallery(probe, test, rows, subject.subject, folder, config.pretraining.precision, headlines)
+    return folder

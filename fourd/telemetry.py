@@ -121,6 +121,13 @@ class StepProgress:
         """Leave the last state on the screen."""
         self._bar.stop()
 
+    def __enter__(self) -> StepProgress:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+
     def update(self, done: int, status: str) -> None:
         """Show how much is done and what there is to say of it."""
         self._bar.update(self._task, completed=done, status=status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from fourd.loader import Loaded
 from fourd.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from fourd.parallel import Precision, autocast, find_device, materialise, reproducible, require_finite, to_device
 from fourd.telemetry import Telemetry
-from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig
+from fourd.types import Dataset, DatasetConfig, Objective, ObjectiveConfig, Step
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,14 @@ class RunConfig:
     held_out_every: int = 250
     num_held_out: int = 64
     """Clips to take the held-out loss on."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts that no run can have."""
+        least = {"steps": 1, "batch_size": 1, "seed": 0, "num_workers": 0}
+        least |= {"log_every": 1, "save_every": 1, "held_out_every": 1, "num_held_out": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise ValueError(f"RunConfig.{name} is {getattr(self, name)}: expected {number} or more")
 
 
 def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
@@ -97,11 +104,12 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
             optimizer.step()
 
             done = step + 1
-            window.add(done, loaded, result.loss.detach(), norm, optimizer.found_inf)  # type: ignore[attr-defined]
+            window.add(done, loaded, result, norm, optimizer.found_inf)  # type: ignore[attr-defined]
             is_last = done == config.steps
             if held_out is not None and (is_last or done % config.held_out_every == 0):
-                window.held_out_loss = held_out_loss(objective, held_out, config, device)
-            if is_last or done % config.log_every == 0 or done % config.save_every == 0 or window.held_out_loss:
+                window.held_out_loss = held_out_loss(objective, held_out, config, out, device)
+            due = is_last or done % config.log_every == 0 or done % config.save_every == 0
+            if due or window.held_out_loss is not None:
                 window.write()
             if is_last or done % config.save_every == 0:
                 checkpoint.save(out / "checkpoints", done, objective, optimizer)
@@ -124,20 +132,24 @@ class _Window:
         self.telemetry, self.config, self.out = telemetry, config, out
         self.held_out_loss: float | None = None
         self._rows: list[tuple[int, Loaded, Tensor]] = []
+        self._names: list[str] = []
         self._since = time.perf_counter()
         self._skipped_in_a_row = 0
 
-    def add(self, step: int, loaded: Loaded, loss: Tensor, norm: Tensor, skipped: Tensor) -> None:
+    def add(self, step: int, loaded: Loaded, result: Step, norm: Tensor, skipped: Tensor) -> None:
         """Take in one step."""
-        self._rows.append((step, loaded, torch.stack([loss.float(), norm.float(), skipped.float()])))
+        self._names = list(result.scalars)
+        numbers = [result.loss, norm, skipped, *result.scalars.values()]
+        self._rows.append((step, loaded, torch.stack([number.detach().float() for number in numbers])))
 
     def write(self) -> None:
         """Write one line for each step of the window, and begin the next one."""
         numbers = torch.stack([row[2] for row in self._rows]).tolist()
         now = time.perf_counter()
         clips_per_s = len(self._rows) * self.config.batch_size / (now - self._since)
-        for (step, loaded, _), (loss, norm, skipped) in zip(self._rows, numbers, strict=True):
+        for (step, loaded, _), (loss, norm, skipped, *scalars) in zip(self._rows, numbers, strict=True):
             record: dict[str, Any] = {"step": step, "loss": loss, "grad_norm": norm, "clips_per_s": clips_per_s}
+            record |= zip(self._names, scalars, strict=True)
             record["learning_rate"] = learning_rate(self.config.optim, step - 1, self.config.steps)
             if skipped:
                 record["skipped"] = 1
@@ -162,36 +174,33 @@ class _Window:
             )
 
 
-def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, device: torch.device) -> float:
-    """Take the mean loss over the first held-out clips, with the same random numbers each time."""
+def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out: Path, device: torch.device) -> float:
+    """Take the mean loss over held-out clips, the same ones with the same random numbers each time."""
     objective.eval()
-    total, count = 0.0, 0
-    for batch in _first(dataset, config):
+    num_clips = min(config.num_held_out, len(dataset))
+    size = min(config.batch_size, num_clips)
+    losses = []
+    for loaded in loader.batches(dataset, size, seed=0, steps=range(num_clips // size)):
         with torch.no_grad(), autocast(device, config.precision):
-            total += float(objective(to_device(batch, device)).loss) * len(batch.key)
-        count += len(batch.key)
-        if count >= config.num_held_out:
-            break
-    return total / count
-
-
-def _first(dataset: Dataset, config: RunConfig) -> Iterator[Batch]:
-    return loader.in_order(dataset, min(config.batch_size, config.num_held_out))
+            losses.append(float(objective(to_device(loaded.batch, device)).loss))
+        run_folder.list_unreadable(out, loaded.replaced)
+    return sum(losses) / len(losses)
 
 
 def finish(objective: Objective, config: RunConfig, out: Path, dataset: Dataset, device: torch.device) -> None:
     """Write the final weights and pictures; the pictures show clips of `dataset`."""
     require_finite(objective)
+    objective.eval()
+    shown = next(loader.batches(dataset, min(4, len(dataset)), seed=0, steps=range(1)))
+    with autocast(device, config.precision):
+        pictures = objective.pictures(to_device(shown.batch, device))
+    for name, picture in pictures.items():
+        Image.fromarray(picture.cpu().numpy()).save(out / f"{name}.png")
+    # last of all the weights: where they lie, the run is complete
     (out / "final").mkdir(exist_ok=True)
     described = json.dumps(provenance.describe(config.objective))
     for name, module in objective.export().items():
         weights.save_module(module, out / "final" / f"{name}.safetensors", described)
-    objective.eval()
-    batch = next(loader.in_order(dataset, min(4, len(dataset))))
-    with autocast(device, config.precision):
-        pictures = objective.pictures(to_device(batch, device))
-    for name, picture in pictures.items():
-        Image.fromarray(picture.cpu().numpy()).save(out / f"{name}.png")
 
 
 def clip_gradients(objective: Objective, clip_norm: float) -> Tensor:

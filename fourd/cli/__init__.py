@@ -17,7 +17,7 @@ COMMANDS = {
     "report": "make the page of a study again, from its rows and pictures",
 }
 
-_EXPECTED = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, FloatingPointError)
+_EXPECTED = (ValueError, OSError, FloatingPointError)
 
 
 def main() -> None:

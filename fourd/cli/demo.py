@@ -9,7 +9,7 @@ import tyro
 
 from fourd.cli.report import show
 from fourd.provenance import find
-from fourd.study import StudyConfig, run_study
+from fourd.study import StudyConfig, draw_pictures, run_study
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,8 @@ def run(arguments: list[str]) -> None:
     config = find(options.recipe)()
     if not isinstance(config, StudyConfig):
         raise ValueError(f"recipe {options.recipe} returned a {type(config).__name__}; expected a StudyConfig")
+    if options.seeds < 1:
+        raise ValueError(f"--seeds is {options.seeds}: expected 1 or more")
     run_study(config, options.out, range(options.seeds))
+    draw_pictures(config, options.out, seed=0)
     show(config, options.out)

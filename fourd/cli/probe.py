@@ -7,7 +7,7 @@ from pathlib import Path
 from fourd import results
 from fourd.cli.recipe import parse
 from fourd.evaluate import Subject, evaluate
-from fourd.objectives.probe import Probe
+from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.report import terminal_table
 from fourd.trainer import fit
 
@@ -20,9 +20,11 @@ def run(arguments: list[str]) -> None:
     options = parse(arguments, DEFAULT_RECIPE, "fourd probe", about)
     if options.run.held_out is None:
         raise ValueError("the recipe has no held_out clips to score; give its RunConfig some")
+    if not isinstance(options.run.objective, ProbeConfig):
+        found = type(options.run.objective).__name__
+        raise ValueError(f"the recipe trains what {found} describes; fourd probe expects a ProbeConfig")
     probe = fit(options.run, options.out, "probe")
-    if not isinstance(probe, Probe):
-        raise ValueError(f"the recipe trains a {type(probe).__name__}; fourd probe expects a Probe")
+    assert isinstance(probe, Probe)
     weights = Path(options.run.init).parent.parent.name if options.run.init else "random"
     backbone = type(probe.config.backbone).__module__.rpartition(".")[2]
     subject = Subject(options.out.name, backbone, weights, options.run.seed)

@@ -75,6 +75,13 @@ class Probe(Objective):
         total = torch.stack(list(scalars.values())).sum()
         return Step(total, {name: loss.detach() for name, loss in scalars.items()})
 
+    def train(self, mode: bool = True) -> Probe:
+        """Switch the readouts to training; a frozen backbone stays as it is used, without dropout."""
+        super().train(mode)
+        if self.config.use == "frozen":
+            self.backbone.eval()
+        return self
+
     def predict(self, batch: Batch) -> list[Any]:
         """Answer every head's query; the answers are in the order of `heads`."""
         features = self._features(batch)

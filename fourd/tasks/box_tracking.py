@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from fourd import metrics, pictures
 from fourd.geometry import generalised_box_iou
-from fourd.readout import LinearReadout, ReadoutSize, TrackingReadout, require_first_frame, sample_first_frame
+from fourd.readout import (
+    LinearReadout,
+    ReadoutSize,
+    TrackingReadout,
+    require_first_frame,
+    sample_first_frame,
+    zero_answers,
+)
 from fourd.types import (
     BoxQuery,
     BoxTracks,
@@ -75,6 +82,8 @@ class _AttentionBoxes(_BoxReadout):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)
+        if self.position == "offset":
+            zero_answers(self.readout.attention.head)
 
 
 class _LinearBoxes(_BoxReadout):
@@ -93,6 +102,8 @@ class _LinearBoxes(_BoxReadout):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)
+        if self.position == "offset":
+            zero_answers(self.readout.head)
 
 
 class BoxTracking(Task[BoxQuery, BoxTracks, BoxPrediction]):

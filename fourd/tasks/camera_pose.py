@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fourd import metrics, pictures
 from fourd.geometry import project_to_so3, relative_pose, rigid
-from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, pool_tokens
+from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, pool_tokens, zero_answers
 from fourd.types import (
     CameraPoses,
     ClipShape,
@@ -35,7 +35,7 @@ PoseNumbers = Float[Tensor, "B 3 4"]
 
 
 class _PoseReadout(nn.Module):
-    """Read twelve numbers from a clip, starting from "the camera does not move"."""
+    """Read twelve numbers from a clip, starting from "the camera does not move" (not from the paper)."""
 
     def __init__(self, features: FeatureShape, config: CameraPoseConfig, kind: ReadoutKind) -> None:
         super().__init__()
@@ -53,6 +53,9 @@ class _PoseReadout(nn.Module):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)
+        zero_answers(self.readout.head)
+        with torch.no_grad():
+            self.readout.head.bias.copy_(torch.eye(4)[:3].flatten())
 
 
 class CameraPose(Task[NoQuery, CameraPoses, PoseNumbers]):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fourd import metrics, pictures
@@ -87,9 +87,12 @@ class DepthTask(Task[NoQuery, Depth, Metres]):
 
     def loss(self, prediction: Metres, target: Depth) -> Step:
         """Take the mean absolute error in metres over valid pixels."""
-        valid = target.valid & (target.metres > self.config.near) & (target.metres < self.config.far)
-        error = torch.where(valid, prediction - target.metres, 0.0).abs()
-        return Step(error.sum() / valid.sum().clamp(min=1))
+        counted = self._counted(target)
+        error = torch.where(counted, prediction - target.metres, 0.0).abs()
+        return Step(error.sum() / counted.sum().clamp(min=1))
+
+    def _counted(self, target: Depth) -> Bool[Tensor, "B T H W"]:
+        return target.valid & (target.metres > self.config.near) & (target.metres < self.config.far)
 
     def scores(self, prediction: Metres, query: NoQuery, target: Depth) -> tuple[Score, ...]:
         """Score against valid pixels within the range."""
@@ -99,9 +102,11 @@ class DepthTask(Task[NoQuery, Depth, Metres]):
         self, samples: Sequence[TaskSample[NoQuery, Depth]]
     ) -> Mapping[str, Callable[[NoQuery, ClipShape, int], Metres]]:
         """Learn the mean depth of each pixel, and answer with it whatever is asked."""
-        total = sum((torch.where(s.target.valid, s.target.metres, 0.0).sum(0) for s in samples), torch.zeros(()))
-        count = sum((s.target.valid.sum(0) for s in samples), torch.zeros(()))
-        # a pixel that was never valid takes the mean of all the others
+        counted = [self._counted(s.target) for s in samples]
+        metres = (torch.where(c, s.target.metres, 0.0).sum(0) for s, c in zip(samples, counted, strict=True))
+        total = sum(metres, torch.zeros(()))
+        count = sum((c.sum(0) for c in counted), torch.zeros(()))
+        # a pixel that never counted takes the mean of all the others
         mean = torch.where(count > 0, total / count.clamp(min=1), total.sum() / count.sum())
         return {"mean_answer": lambda query, clip, num_clips: mean.expand(num_clips, -1, -1, -1)}
 

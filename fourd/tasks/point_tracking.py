@@ -15,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourd import metrics, pictures
-from fourd.readout import LinearReadout, ReadoutSize, TrackingReadout, require_first_frame, sample_first_frame
+from fourd.readout import (
+    LinearReadout,
+    ReadoutSize,
+    TrackingReadout,
+    require_first_frame,
+    sample_first_frame,
+    zero_answers,
+)
 from fourd.types import (
     ClipShape,
     Features,
@@ -80,6 +87,8 @@ class _AttentionPoints(_PointReadout):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)
+        if self.position == "offset":
+            zero_answers(self.readout.attention.head)
 
 
 class _LinearPoints(_PointReadout):
@@ -97,6 +106,8 @@ class _LinearPoints(_PointReadout):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)
+        if self.position == "offset":
+            zero_answers(self.readout.head)
 
 
 class PointTracking(Task[PointQuery, PointTracks, PointPrediction]):
@@ -143,7 +154,8 @@ class PointTracking(Task[PointQuery, PointTracks, PointPrediction]):
         """Learn the mean move of a point at each frame; or say that nothing moves."""
         moves = torch.cat([s.target.xy_px - s.query.xy_px[:, :, None] for s in samples])
         seen = torch.cat([s.target.visible & s.target.valid for s in samples])
-        mean_move = (moves * seen[..., None]).sum((0, 1)) / seen.sum((0, 1)).clamp(min=1)[:, None]
+        total = torch.where(seen[..., None], moves, 0.0).sum((0, 1))
+        mean_move = total / seen.sum((0, 1)).clamp(min=1)[:, None]
         return {
             "nothing_moves": lambda query, clip, num_clips: _shifted(query, clip, torch.zeros_like(mean_move)),
             "mean_answer": lambda query, clip, num_clips: _shifted(query, clip, mean_move),

@@ -1,12 +1,13 @@
 """The embedded world: textured solids under a moving camera, made on the spot, with exact truth of everything."""
 
-from fourd.datasets.toy_world.clips import ToyClips, World, make_clips, make_video
+from fourd.datasets.toy_world.clips import LABELS, ToyClips, World, make_clips, make_video
 from fourd.datasets.toy_world.dataset import ToyWorld, ToyWorldConfig, base, tiny
 from fourd.datasets.toy_world.scene import CAMERA_MOTIONS, EVENT_ORDERS, OBJECT_MOTIONS
 
 __all__ = [
     "CAMERA_MOTIONS",
     "EVENT_ORDERS",
+    "LABELS",
     "OBJECT_MOTIONS",
     "ToyClips",
     "ToyWorld",

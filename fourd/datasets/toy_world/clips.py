@@ -20,8 +20,11 @@ from fourd.datasets.toy_world.truth import QueryFrames, bound_objects, follow_po
 from fourd.geometry import rigid
 from fourd.types import ClipShape
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same world gives other clips than before."""
+
+LABELS = ("camera_motion", "object_motion", "event_order")
+"""The tasks that have one class per clip."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,6 @@ class ToyClips:
     world_from_camera: Float[Tensor, "B T 4 4"]
     intrinsics: Float[Tensor, "B 3 3"]
     labels: Int[Tensor, "B 3"]
-
-
-LABELS = ("camera_motion", "object_motion", "event_order")
 
 
 def make_clips(world: World, indices: Sequence[int], device: torch.device) -> ToyClips:

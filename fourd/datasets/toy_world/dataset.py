@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -69,6 +69,12 @@ class ToyWorldConfig(DatasetConfig):
         for name in ("num_clips", "num_frames", "height", "width", "num_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ToyWorldConfig.{name}: found {getattr(self, name)}, expected 1 or more")
+        if not self.duration_s > 0:
+            raise ValueError(f"ToyWorldConfig.duration_s: found {self.duration_s}, expected seconds above 0")
+        if self.query_frames not in get_args(QueryFrames):
+            raise ValueError(
+                f"ToyWorldConfig.query_frames: found {self.query_frames!r}, expected one of {get_args(QueryFrames)}"
+            )
         for name in ("seed", "first_index"):
             if getattr(self, name) < 0:
                 raise ValueError(f"ToyWorldConfig.{name}: found {getattr(self, name)}, expected 0 or more")

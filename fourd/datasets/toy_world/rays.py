@@ -20,7 +20,7 @@ from fourd.datasets.toy_world.stage import Stage
 
 NEAR, FAR = 0.05, 24.0
 """Nothing is seen nearer or farther than this, in metres of depth; beyond is sky."""
-SHADOW_PER_METRE = 9.0
+SHADOW_PER_METRE = 7.0
 """How fast the sun fades on its way through a solid: the smaller, the softer the shadows."""
 
 

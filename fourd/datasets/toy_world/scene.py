@@ -38,7 +38,6 @@ GROUND = NUM_OBJECTS
 SKY = NUM_OBJECTS + 1
 
 NUM_STYLES = 4
-NUM_RAMP_STOPS = 3
 
 
 class Stream(IntEnum):

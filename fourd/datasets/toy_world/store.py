@@ -68,7 +68,8 @@ def _make_missing(world: World, folder: Path, missing: list[int]) -> None:
     num_processes = min(os.cpu_count() or 1, math.ceil(len(missing) / _SMALLEST_SHARE))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task(f"toy_world: chunks of {CHUNK} clips to {folder}", total=len(missing))
+        progress.console.print(f"toy_world: making {len(missing) * CHUNK} clips in {folder}", soft_wrap=True)
+        task = progress.add_task(f"chunks of {CHUNK} clips", total=len(missing))
         if num_processes == 1:
             for chunk in missing:
                 make_chunk(world, folder, chunk)

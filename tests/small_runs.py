@@ -1,0 +1,130 @@
+"""A dataset, an objective and a run that take milliseconds: what the loop's tests train, here and in processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fourd.optim import OptimConfig
+from fourd.trainer import RunConfig
+from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, Unreadable
+from fourd.video import UnreadableVideo
+
+
+@dataclass(frozen=True)
+class ClipsConfig(DatasetConfig):
+    """Describe clips of noise of which some cannot be read."""
+
+    num_clips: int = 12
+    first: int = 0
+    unreadable: tuple[int, ...] = ()
+    listed: tuple[str, ...] = ()
+
+    def build(self) -> Clips:
+        return Clips(self)
+
+
+class Clips(Dataset):
+    """Give clips of 2 frames of 4 x 4 pixels; `time_s` and `seed` are drawn at each reading."""
+
+    def __init__(self, config: ClipsConfig) -> None:
+        self.config = config
+        self.unreadable = tuple(Unreadable(name, "listed at the start") for name in config.listed)
+
+    def __len__(self) -> int:
+        return self.config.num_clips
+
+    def read(self, index: int, rng: np.random.Generator) -> Batch:
+        if index in self.config.unreadable:
+            raise UnreadableVideo(f"clip-{index}", "damaged in the middle")
+        number = self.config.first + index
+        video = np.random.default_rng(number).integers(256, size=(1, 2, 3, 4, 4), dtype=np.uint8)
+        name = (f"clip-{number}",)
+        time_s = torch.from_numpy(rng.random((1, 2), np.float32))
+        return Batch(torch.from_numpy(video), time_s, name, name, torch.from_numpy(rng.integers(2**62, size=1)))
+
+
+@dataclass(frozen=True)
+class LineConfig(ObjectiveConfig):
+    """Describe a small network; the loss of `poisoned` clips is not a number."""
+
+    poisoned: tuple[str, ...] = ()
+    poisoned_times: int = 1000
+    freeze: bool = False
+
+    def build(self) -> Line:
+        return Line(self)
+
+
+class Line(Objective):
+    """Predict a clip's times from its colours, with dropout and with noise, as training may have both."""
+
+    def __init__(self, config: LineConfig) -> None:
+        super().__init__()
+        self.config, self.times_left = config, config.poisoned_times
+        self.backbone = nn.Linear(96, 8).requires_grad_(not config.freeze)
+        self.head = nn.Linear(8, 2)
+        self.unused = nn.Parameter(torch.empty(3))
+        self.dtypes: list[torch.dtype] = []
+
+    def forward(self, batch: Batch) -> Step:
+        hidden = self.backbone(batch.video.flatten(1).float() / 255)
+        self.dtypes.append(hidden.dtype)
+        answer = self.head(F.dropout(hidden.relu(), 0.25, self.training))
+        loss = (answer.float() - batch.time_s - 0.01 * torch.rand_like(batch.time_s)).square().mean()
+        if self.training and self.times_left and set(self.config.poisoned) & set(batch.key):
+            self.times_left -= 1
+            loss = loss * torch.nan
+        return Step(loss, {"answer": answer.detach().mean()})
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+    def export(self) -> Mapping[str, nn.Module]:
+        return {"model": self.backbone, "head": self.head}
+
+    def pictures(self, batch: Batch) -> Mapping[str, Any]:
+        return {"first_frame": batch.video[0, 0].movedim(0, -1)}
+
+
+@dataclass(frozen=True)
+class HollowConfig(ObjectiveConfig):
+    """Describe an objective that forgets a buffer which no state holds."""
+
+    def build(self) -> Hollow:
+        return Hollow()
+
+
+class Hollow(Line):
+    """Forget to fill a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(LineConfig())
+        self.register_buffer("table", torch.empty(2), persistent=False)
+
+
+OPTIM = OptimConfig(learning_rate=0.05, warmup_steps=3)
+
+
+def run(
+    objective: ObjectiveConfig | None = None,
+    data: DatasetConfig | None = None,
+    held_out: DatasetConfig | None = None,
+    optim: OptimConfig = OPTIM,
+    **changes: Any,
+) -> RunConfig:
+    """Describe a run of a few milliseconds a step."""
+    values = {"steps": 8, "batch_size": 4, "save_every": 3, "log_every": 2, "held_out_every": 4, "device": "cpu"}
+    return RunConfig(objective or LineConfig(), data or ClipsConfig(), held_out, optim, **{**values, **changes})
+
+
+def long_run() -> RunConfig:
+    """Describe the run that is killed again and again."""
+    return run(held_out=ClipsConfig(5, 100), data=ClipsConfig(unreadable=(3,)), steps=60, save_every=4, log_every=3)
