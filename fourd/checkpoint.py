@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,7 @@ def save(directory: Path, step: int, objective: nn.Module, optimizer: Optimizer,
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     final, aside = directory / f"step_{step:08d}", directory / f".step_{step:08d}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    with _alone():
         dcp.save(_state(objective, optimizer), checkpoint_id=aside, no_dist=True)
     hashes = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
     write_json(aside / _MANIFEST, {"step": step, "sha256": hashes})
@@ -59,10 +60,19 @@ def restore(path: Path, objective: nn.Module, optimizer: Optimizer) -> None:
     moments = state["optimizer"]["state"]
     for name in [name for name in moments if f"optimizer.state.{name}.step" not in stored]:
         del moments[name]  # a parameter that never had a gradient has no moments yet
-    dcp.load(state, checkpoint_id=path, no_dist=True)
+    with _alone():
+        dcp.load(state, checkpoint_id=path, no_dist=True)
     set_state_dict(
         objective, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
     )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep torch from warning that a single process is a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _state(objective: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

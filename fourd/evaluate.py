@@ -97,7 +97,8 @@ def draw_gallery(
 ) -> None:
     """Draw for each task how its attention readout does on a good, a usual and a bad clip.
 
-    headlines: the metric that ranks the clips of a task, where it is not the first. Writes films, strips and `pictures.json`, which says what each shows.
+    headlines: the metric that ranks the clips of a task, where it is not the first. Writes films, strips
+    and `pictures.json`, which says what each shows.
     """
     entries = []
     for head, answer_index in ((head, number) for number, head in enumerate(probe.heads) if head.kind == "attention"):

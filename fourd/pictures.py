@@ -9,6 +9,7 @@ Convention: continuous pixels, origin at the top-left corner, pixel centres at `
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fourd.types import BoxQuery, BoxTracks, Depth, Label, PointQuery, PointTracks
+from fourd.types import BoxQuery, BoxTracks, Depth, Label, PointQuery, PointTracks, map_tensors
 
 Film = UInt8[Tensor, "T H W 3"]
 Picture = UInt8[Tensor, "H W 3"]
@@ -35,6 +36,7 @@ STRIP_PANEL_PX = 128
 SMOOTHING = 2  # paint this much larger, then shrink
 TRAIL_FRAMES = 6
 MAX_BARS = 8
+MAX_POINTS = 24  # more than these hide the clip below them
 
 BACKGROUND: Colour = (24, 26, 30)
 PAPER: Colour = (36, 39, 45)
@@ -68,10 +70,12 @@ def depth_film(video: UInt8[Tensor, "1 T 3 H W"], true: Depth, predicted_metres:
 def point_film(video: UInt8[Tensor, "1 T 3 H W"], query: PointQuery, true: PointTracks, predicted: PointTracks) -> Film:
     """Draw each point as a dot with a trail, hollow while hidden; white lines lead from prediction to truth.
 
-    The input shows each query in its own frame. Points are drawn in the frames where the truth is valid.
+    The input shows each query in its own frame. Points are drawn in the frames where the truth is valid;
+    of more than 24 points, 24 are drawn, evenly picked.
     """
     _require_one_clip("point_film", video)
     _require_finite("point_film: predicted.xy_px", predicted.xy_px)
+    query, true, predicted = _thin_out(query, true, predicted)
     colours = _spread_colours(query.frame.shape[1])
 
     def paint_query(draw: ImageDraw.ImageDraw, scale: float, frame: int) -> None:
@@ -222,6 +226,15 @@ def save_picture(picture: Picture, path: Path) -> Path:
 # ----------------------------------------------------------------------------- marks on a frame
 
 
+def _thin_out(
+    query: PointQuery, true: PointTracks, predicted: PointTracks
+) -> tuple[PointQuery, PointTracks, PointTracks]:
+    """Keep at most `MAX_POINTS` of the points, evenly picked."""
+    kept = torch.tensor(_evenly_spaced(query.frame.shape[1], MAX_POINTS))
+    chosen = map_tensors(lambda tensor: tensor.cpu()[:, kept], (query, true, predicted))
+    return chosen[0], chosen[1], chosen[2]
+
+
 def _draw_tracks(
     draw: ImageDraw.ImageDraw,
     tracks: PointTracks,
@@ -244,7 +257,7 @@ def _draw_dot(
 ) -> None:
     """Draw one point: a dot with a dark rim, or a ring while it is hidden."""
     x, y = _on_canvas(xy_px, scale)
-    outer, inner = 5 * SMOOTHING, 3.5 * SMOOTHING
+    outer, inner = 4.5 * SMOOTHING, 3.5 * SMOOTHING
     if filled:
         draw.ellipse((x - outer, y - outer, x + outer, y + outer), fill=BACKGROUND)
         draw.ellipse((x - inner, y - inner, x + inner, y + inner), fill=colour)
@@ -256,7 +269,7 @@ def _draw_line(
     draw: ImageDraw.ImageDraw, start_px: Float[Tensor, " 2"], end_px: Float[Tensor, " 2"], scale: float, colour: Colour
 ) -> None:
     """Draw a thin line between two points of the clip."""
-    draw.line([_on_canvas(start_px, scale), _on_canvas(end_px, scale)], fill=colour, width=SMOOTHING)
+    draw.line([_on_canvas(start_px, scale), _on_canvas(end_px, scale)], fill=colour, width=round(1.5 * SMOOTHING))
 
 
 def _draw_box(
@@ -348,7 +361,8 @@ def _draw_bars(
             draw.rectangle((left, top, left + value * (right - left), bottom), fill=_darker(colour))
         text_y = 6 + row_height * (row + 0.5) - 8
         _write(draw, (14, text_y), class_names[index], INK, max_width=width - 72)
-        _write(draw, (width - 48, text_y), f"{100 * value:.0f} %", INK)
+        percent = f"{100 * value:.0f} %"
+        _write(draw, (width - 14 - _text_width(percent), text_y), percent, INK)
     return _shrink(image)
 
 
@@ -380,12 +394,25 @@ def _write(
     draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, colour: Colour, max_width: float = 1e9
 ) -> float:
     """Write text at a place given in panel pixels, cut to `max_width`; return its width there."""
-    font = ImageFont.load_default(size=13 * SMOOTHING)
     shown = text
-    while draw.textlength(shown, font=font) > max_width * SMOOTHING and len(shown) > 1:
+    while _text_width(shown) > max_width and len(shown) > 1:
         shown = shown.removesuffix("…")[:-1] + "…"
-    draw.text((xy[0] * SMOOTHING, xy[1] * SMOOTHING), shown, fill=colour, font=font)
-    return draw.textlength(shown, font=font) / SMOOTHING
+    draw.text((xy[0] * SMOOTHING, xy[1] * SMOOTHING), shown, fill=colour, font=_font())
+    return _text_width(shown)
+
+
+def _text_width(text: str) -> float:
+    """Measure text in panel pixels."""
+    return _font().getlength(text) / SMOOTHING
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Load the font that comes with Pillow, so that a picture looks the same everywhere."""
+    font = ImageFont.load_default(size=13 * SMOOTHING)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType, which draws labels; install its binary wheel")
+    return font
 
 
 # ----------------------------------------------------------------------------- panels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fourd.objectives import probe
 from fourd.optim import OptimConfig
 from fourd.trainer import RunConfig
-from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, Unreadable
+from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, Unreadable, map_tensors
 from fourd.video import UnreadableVideo
 
 
@@ -48,6 +49,26 @@ class Clips(Dataset):
         name = (f"clip-{number}",)
         time_s = torch.from_numpy(rng.random((1, 2), np.float32))
         return Batch(torch.from_numpy(video), time_s, name, name, torch.from_numpy(rng.integers(2**62, size=1)))
+
+
+@dataclass(frozen=True)
+class ProbeClipsConfig(DatasetConfig):
+    """Describe the clips that the tiny probe learns from."""
+
+    def build(self) -> ProbeClips:
+        return ProbeClips()
+
+
+class ProbeClips(Dataset):
+    """Give the two clips of the tiny probe's batch, one by one."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def read(self, index: int, rng: np.random.Generator) -> Batch:
+        batch = probe.tiny_batch()
+        one = map_tensors(lambda tensor: tensor[index : index + 1], batch)
+        return replace(one, key=(batch.key[index],), group=(batch.group[index],))
 
 
 @dataclass(frozen=True)

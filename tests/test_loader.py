@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fourd import loader
 from fourd.loader import batches, draw, in_order, permute
-from fourd.types import Batch, Unreadable
+from fourd.types import Batch
 from tests.contracts.nouns import assert_close
 from tests.small_runs import ClipsConfig
 
@@ -143,7 +143,3 @@ def test_in_order_gives_every_clip_once():
     again = torch.cat([batch.time_s for batch in in_order(ClipsConfig(7).build(), 2)])
     assert torch.equal(times, again)
 
-
-def test_names_of_what_was_replaced_are_plain():
-    assert loader.Loaded(next(in_order(ClipsConfig(2).build(), 1))).replaced == ()
-    assert Unreadable("a", "b") == Unreadable("a", "b")

@@ -26,10 +26,9 @@ from fourd.types import ClipShape, TaskConfig
 
 SUITE = "toy_world_demo_v1"
 
-NUM_PRETRAINING_CLIPS = 4000
-NUM_LABELLED_CLIPS = 2500
+NUM_TRAIN_CLIPS = 4000  # pretraining sees them without labels, the readouts with
 NUM_TEST_CLIPS = 800
-FIRST_CHOICE_CLIP = 1_000_000  # choices were made on 300 clips from here on
+FIRST_CHOICE_CLIP = 1_000_000  # choices were made on 320 clips from here on
 FIRST_TEST_CLIP = 2_000_000  # no choice was made on clips from here on
 READOUT = ReadoutSize(width=192, num_heads=3, query_width=192)
 
@@ -41,7 +40,7 @@ def pretraining() -> RunConfig:
     )
     return RunConfig(
         objective=objective,
-        data=ToyWorldConfig(num_clips=NUM_PRETRAINING_CLIPS, flip=True),
+        data=ToyWorldConfig(num_clips=NUM_TRAIN_CLIPS, flip=True),
         held_out=ToyWorldConfig(first_index=FIRST_CHOICE_CLIP, num_clips=64),
         optim=OptimConfig(learning_rate=2e-3, warmup_steps=300, weight_decay=0.05),
         steps=3000,
@@ -66,7 +65,7 @@ def tasks() -> tuple[TaskConfig, ...]:
 def demo() -> StudyConfig:
     """Compare what SimpleMAE learned with the same network at random weights, and with mean colours."""
     names = tuple(task.name for task in tasks())
-    labelled = ToyWorldConfig(num_clips=NUM_LABELLED_CLIPS, tasks=names)
+    labelled = ToyWorldConfig(num_clips=NUM_TRAIN_CLIPS, tasks=names)
     backbone = video_vit.toy()
     return StudyConfig(
         suite=SUITE,

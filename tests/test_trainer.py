@@ -1,0 +1,345 @@
+"""The loop: it stops and goes on bit for bit, refuses what is not its own, and never applies a broken step."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fourd import parallel, trainer, weights
+from fourd.backbones import video_vit
+from fourd.objectives import probe
+from fourd.trainer import fit
+from fourd.types import Objective
+from tests.small_runs import ClipsConfig, HollowConfig, LineConfig, ProbeClipsConfig, run
+
+ROOT = Path(__file__).parents[1]
+
+
+def lines_of(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+def without_speed(out: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "clips_per_s"} for line in lines_of(out)]
+
+
+def start_of(config: trainer.RunConfig) -> Objective:
+    """Build the objective as a run starts with it."""
+    return parallel.materialise(config.objective, torch.device("cpu"), config.seed)
+
+
+# ----------------------------------------------------------------------------- killed and gone on
+
+KILL_AGAIN_AND_AGAIN = """
+import os, random, signal, sys, time
+from pathlib import Path
+from fourd import checkpoint
+from fourd.trainer import fit
+from tests.small_runs import long_run
+
+def die(*ignored):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def start(out, before=lambda: None):
+    child = os.fork()
+    if not child:
+        before()
+        fit(long_run(), Path(out))
+        os._exit(0)
+    return child
+
+def ended_well(child):
+    return os.waitpid(child, 0)[1] == 0
+
+def die_in(module, name, time_of_death):
+    real, calls = getattr(module, name), []
+    def spoiled(*arguments):
+        calls.append(name)
+        return die() if len(calls) == time_of_death else real(*arguments)
+    setattr(module, name, spoiled)
+
+whole, killed = sys.argv[1:]
+began = time.monotonic()
+assert ended_well(start(whole))
+duration = time.monotonic() - began
+random.seed(0)
+deaths = 0
+for module, name, call in ((checkpoint, "write_json", 1), (checkpoint, "_sync", 2), (checkpoint, "_candidates", 5)):
+    deaths += not ended_well(start(killed, lambda: die_in(module, name, call)))
+assert deaths == 3, deaths
+for attempt in range(6):
+    child = start(killed)
+    time.sleep(random.uniform(0.05, 0.35) * duration)
+    os.kill(child, signal.SIGKILL)
+    deaths += not ended_well(child)
+while not ended_well(start(killed)):
+    raise SystemExit("the run did not end by itself")
+print("deaths", deaths)
+"""
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
+    command = [sys.executable, "-c", KILL_AGAIN_AND_AGAIN, str(tmp_path / "whole"), str(tmp_path / "killed")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert int(result.stdout.split()[-1]) >= 7, "the process was hardly ever killed while it ran"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for name in ("final/model.safetensors", "final/head.safetensors", "ledger.jsonl", "unreadable.csv"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    assert without_speed(whole) == without_speed(killed)
+    assert [line["step"] for line in lines_of(whole)] == list(range(1, 61))
+    assert not list((killed / "checkpoints").glob(".*.tmp")), "torn folders of earlier processes are left"
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    fit(run(), tmp_path)
+    weights_before = (tmp_path / "final/model.safetensors").read_bytes()
+    metrics_before = (tmp_path / "metrics.jsonl").read_bytes()
+    objective = fit(run(), tmp_path)
+    assert not objective.dtypes, "a step was taken"
+    assert (tmp_path / "final/model.safetensors").read_bytes() == weights_before
+    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics_before
+
+
+def test_a_finetuned_backbone_with_idle_blocks_goes_on(tmp_path, monkeypatch):
+    """Blocks above the depth that is read never have a gradient, hence no moments in a checkpoint."""
+    config = dataclasses.replace(probe.tiny(), backbone=video_vit.tiny(), depths=(0.5,), use="finetuned")
+    data = ProbeClipsConfig()
+    whole = run(config, data, steps=4, save_every=2, batch_size=2)
+    fit(whole, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "finish", stop)
+        patch.setattr(trainer, "clip_gradients", stop_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            fit(whole, tmp_path / "stopped")
+    fit(whole, tmp_path / "stopped")
+    for name in ("model", "readouts"):
+        same = [(tmp_path / which / f"final/{name}.safetensors").read_bytes() for which in ("whole", "stopped")]
+        assert same[0] == same[1]
+
+
+def stop(*ignored: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_at(step: int) -> Any:
+    """Make a `clip_gradients` that stops the run at a step."""
+    real, calls = trainer.clip_gradients, []
+
+    def clip(*arguments: Any) -> Any:
+        calls.append(1)
+        return stop() if len(calls) == step else real(*arguments)
+
+    return clip
+
+
+# ----------------------------------------------------------------------------- whose folder it is
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"steps": 9}, "steps"),
+        ({"seed": 1}, "seed"),
+        ({"objective": LineConfig(poisoned=("x",))}, "objective.poisoned"),
+        ({"optim": dataclasses.replace(run().optim, learning_rate=1.0)}, "optim.learning_rate"),
+        ({"held_out": ClipsConfig(3)}, "held_out"),
+    ],
+)
+def test_a_folder_of_another_config_is_refused(tmp_path, changes, field):
+    fit(run(steps=2), tmp_path)
+    with pytest.raises(ValueError, match=rf"belongs to another run: {field} differ.*--out"):
+        fit(dataclasses.replace(run(steps=2), **changes), tmp_path)
+
+
+def test_what_changes_no_result_may_be_changed(tmp_path):
+    fit(run(steps=2), tmp_path)
+    fit(run(steps=2, log_every=1, save_every=1), tmp_path)
+
+
+@pytest.mark.parametrize("field", ["steps", "batch_size", "log_every", "save_every", "held_out_every", "num_held_out"])
+def test_a_count_below_one_is_refused(field):
+    with pytest.raises(ValueError, match=rf"RunConfig.{field} is 0: expected 1 or more"):
+        run(**{field: 0})
+
+
+# ----------------------------------------------------------------------------- steps that are not finite
+
+
+def test_a_step_that_is_not_finite_is_counted_and_not_applied(tmp_path):
+    config = run(LineConfig(poisoned=("clip-3",), poisoned_times=1), log_every=1, save_every=1, steps=3)
+    (bad,) = {row["step"] for row in poisoned_steps(config, tmp_path / "dry")}
+    before, after = weights_at(config, tmp_path, bad - 1), weights_at(config, tmp_path, bad)
+    for name in before:
+        assert torch.equal(before[name], after[name]), name
+    lines = {line["step"]: line for line in lines_of(tmp_path / f"{bad}")}
+    assert lines[bad]["skipped"] == 1
+    assert lines[bad]["loss"] is None
+    assert all("skipped" not in line for step, line in lines.items() if step != bad)
+
+
+def poisoned_steps(config: trainer.RunConfig, out: Path) -> list[dict[str, Any]]:
+    fit(config, out)
+    return [line for line in lines_of(out) if "skipped" in line]
+
+
+def weights_at(config: trainer.RunConfig, folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Train up to a step; the learning rate does not know of the end during the warm-up."""
+    if not step:
+        return dict(start_of(config).state_dict())
+    return dict(fit(dataclasses.replace(config, steps=step), folder / f"{step}").state_dict())
+
+
+def test_three_in_a_row_stop_the_run(tmp_path):
+    config = run(LineConfig(poisoned=tuple(f"clip-{n}" for n in range(12))), log_every=1)
+    with pytest.raises(FloatingPointError, match=r"3 times in a row, last at step 3 on \('clip-\d+'.*learning_rate"):
+        fit(config, tmp_path)
+    assert [line["skipped"] for line in lines_of(tmp_path)] == [1, 1, 1]
+    assert not (tmp_path / "final").exists()
+
+
+def test_two_in_a_row_do_not(tmp_path):
+    config = run(LineConfig(poisoned=tuple(f"clip-{n}" for n in range(12)), poisoned_times=2), log_every=3)
+    fit(config, tmp_path)
+    assert [line["step"] for line in lines_of(tmp_path) if "skipped" in line] == [1, 2]
+
+
+# ----------------------------------------------------------------------------- what moves
+
+
+@pytest.mark.parametrize("use", ["frozen", "finetuned"])
+def test_a_backbone_moves_only_when_it_is_finetuned(tmp_path, use):
+    config = dataclasses.replace(probe.tiny(), backbone=video_vit.tiny(), depths=(1.0,), use=use)
+    config = run(config, ProbeClipsConfig(), steps=3, batch_size=2)
+    before, after = start_of(config).state_dict(), fit(config, tmp_path).state_dict()
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    backbone = {name for name in before if name.startswith("backbone.")}
+    assert backbone
+    assert still == (backbone if use == "frozen" else set())
+
+
+def test_bf16_keeps_float32_weights(tmp_path):
+    objective = fit(run(precision="bf16"), tmp_path / "bf16")
+    assert set(objective.dtypes) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in objective.parameters()} == {torch.float32}
+    stored = load_file(tmp_path / "bf16/final/model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32}
+    # smaller changes than bfloat16 can hold are kept
+    assert any((value != value.bfloat16().float()).any() for value in stored.values())
+    assert set(fit(run(precision="fp32"), tmp_path / "fp32").dtypes) == {torch.float32}
+
+
+def test_a_backbone_is_taken_from_a_file(tmp_path):
+    fit(run(seed=1), tmp_path / "first")
+    config = run(LineConfig(freeze=True), init=str(tmp_path / "first/final/model.safetensors"), steps=2)
+    second = fit(config, tmp_path / "second")
+    for name, value in load_file(tmp_path / "first/final/model.safetensors").items():
+        assert torch.equal(second.backbone.state_dict()[name], value)
+
+
+def test_an_unset_buffer_is_noticed_even_if_no_state_holds_it():
+    with pytest.raises(RuntimeError, match=r"1 parameters of Hollow .*table"):
+        parallel.materialise(HollowConfig(), torch.device("cpu"), 0)
+
+
+# ----------------------------------------------------------------------------- held out
+
+
+def test_held_out_loss_is_recorded_and_changes_nothing(tmp_path):
+    fit(run(), tmp_path / "without")
+    fit(run(held_out=ClipsConfig(6, first=100)), tmp_path / "with")
+    both = [(tmp_path / name / "final/model.safetensors").read_bytes() for name in ("without", "with")]
+    assert both[0] == both[1]
+    found = {line["step"]: line["held_out_loss"] for line in lines_of(tmp_path / "with") if "held_out_loss" in line}
+    assert sorted(found) == [4, 8]
+    assert all(value > 0 for value in found.values())
+    assert not any("held_out_loss" in line for line in lines_of(tmp_path / "without"))
+    pairs = zip(lines_of(tmp_path / "with"), lines_of(tmp_path / "without"), strict=True)
+    assert all(one["loss"] == other["loss"] for one, other in pairs)
+
+
+def test_held_out_loss_of_nothing_is_recorded_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "held_out_loss", lambda *ignored: 0.0)
+    fit(run(held_out=ClipsConfig(6), log_every=100, save_every=100, held_out_every=3), tmp_path)
+    assert [line["step"] for line in lines_of(tmp_path) if line.get("held_out_loss") == 0] == [3, 6, 8]
+
+
+def test_an_unreadable_held_out_clip_is_replaced_and_listed(tmp_path):
+    fit(run(held_out=ClipsConfig(6, first=100, unreadable=(0, 1))), tmp_path)
+    assert {row["path"] for row in unreadable(tmp_path)} == {"clip-0", "clip-1"}
+
+
+def test_no_clip_held_out_is_said_and_not_an_error(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        fit(run(held_out=ClipsConfig(0)), tmp_path)
+    assert "no clips are held out" in caplog.text
+
+
+# ----------------------------------------------------------------------------- what a run leaves behind
+
+
+def unreadable(out: Path) -> list[dict[str, str]]:
+    with (out / "unreadable.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_all_that_it_promises(tmp_path):
+    config = run()
+    objective = fit(config, tmp_path)
+    for name in ("config.json", "environment.json", "unreadable.csv", "tensorboard", "checkpoints", "first_frame.png"):
+        assert (tmp_path / name).exists(), name
+    assert unreadable(tmp_path) == []
+    for line in lines_of(tmp_path):
+        assert {"step", "loss", "clips_per_s", "learning_rate", "grad_norm", "answer"} <= line.keys()
+        assert line["clips_per_s"] > 0
+    assert [line["step"] for line in lines_of(tmp_path)] == list(range(1, 9))
+    ledger = lines_of(tmp_path, "ledger.jsonl")
+    assert [len(line["keys"]) for line in ledger] == [4] * 8
+    assert sorted(key for line in ledger[:3] for key in line["keys"]) == sorted(f"clip-{n}" for n in range(12))
+    for name, part in objective.export().items():
+        again = torch.nn.Linear(part.in_features, part.out_features)
+        weights.load_module(again, tmp_path / f"final/{name}.safetensors")
+        assert torch.equal(again.weight, part.weight)
+    with pytest.raises(ValueError, match="do not match"):
+        weights.load_module(torch.nn.Linear(3, 3), tmp_path / "final/model.safetensors")
+
+
+def test_all_that_cannot_be_read_is_listed(tmp_path):
+    fit(run(data=ClipsConfig(12, unreadable=(2, 7), listed=("notes.txt",))), tmp_path)
+    assert unreadable(tmp_path) == [
+        {"path": "clip-2", "reason": "damaged in the middle"},
+        {"path": "clip-7", "reason": "damaged in the middle"},
+        {"path": "notes.txt", "reason": "listed at the start"},
+    ]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):
+    states = [fit(run(seed=seed), tmp_path / f"{place}").state_dict() for place, seed in enumerate((0, 0, 1))]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not any(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
+def test_gradients_are_scaled_down_to_the_norm(norm, expected):
+    line = start_of(run())
+    for parameter in line.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    line.unused.grad = torch.tensor([3.0, 0.0, 4.0])
+    assert float(trainer.clip_gradients(line, norm)) == 5
+    assert float(line.unused.grad.norm()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_device_that_is_not_there_is_a_plain_error():
+    with pytest.raises(ValueError, match=r"device 'nonsense' cannot be used .*expected auto, cpu"):
+        parallel.find_device("nonsense")
+    assert parallel.find_device("cpu") == torch.device("cpu")
