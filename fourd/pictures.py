@@ -23,8 +23,10 @@ from torch import Tensor
 
 from fourd.types import BoxQuery, BoxTracks, Depth, Label, PointQuery, PointTracks, map_tensors
 
-Film = UInt8[Tensor, "T H W 3"]
-Picture = UInt8[Tensor, "H W 3"]
+Film = UInt8[Tensor, "T film_height film_width 3"]
+Picture = UInt8[Tensor, "height width 3"]
+_Panel = UInt8[Tensor, "T _ _ 3"]
+_Tile = UInt8[Tensor, "_ _ 3"]
 Colour = tuple[int, int, int]
 Paint = Callable[[ImageDraw.ImageDraw, float, int], None]
 """Called as `paint(draw, scale, frame)`: draw on one frame, `scale` canvas pixels per clip pixel."""
@@ -319,7 +321,7 @@ def _camera_edges(world_from_camera: Float[Tensor, "4 4"], size: float) -> Float
 
 def _draw_cameras(
     title: str, cameras: Float[Tensor, "3 8 2 3"], screen_from_world: Float[Tensor, "2 3"], size: tuple[int, int]
-) -> Picture:
+) -> _Tile:
     """Draw the start, the true and the predicted camera as seen along one axis, with a legend."""
     image, draw = _blank(size)
     # The scale comes from all three axes, so that the views from above and from the side can be compared.
@@ -332,8 +334,8 @@ def _draw_cameras(
     for edges, (word, colour) in zip(placed.tolist(), CAMERAS, strict=True):
         for start, end in edges:
             draw.line([tuple(start), tuple(end)], fill=colour, width=round(1.5 * SMOOTHING))
-        text_x += _write(draw, (text_x, size[0] - 22), word, colour) + 12
-    _write(draw, (8, 6), title, INK)
+        text_x += _write(draw, text_x, size[0] - 22.0, word, colour) + 12
+    _write(draw, 8.0, 6.0, title, INK)
     return _shrink(image)
 
 
@@ -346,7 +348,7 @@ def _bars_to_show(probabilities: Float[Tensor, " C"], answer: int) -> list[int]:
 
 def _draw_bars(
     class_names: Sequence[str], values: Tensor, rows: Sequence[int], answer: int, size: tuple[int, int]
-) -> Picture:
+) -> _Tile:
     """Draw one bar per class, its name and value written on it."""
     image, draw = _blank(size)
     height, width = size
@@ -360,9 +362,9 @@ def _draw_bars(
             colour = TRUE if index == answer else PREDICTED
             draw.rectangle((left, top, left + value * (right - left), bottom), fill=_darker(colour))
         text_y = 6 + row_height * (row + 0.5) - 8
-        _write(draw, (14, text_y), class_names[index], INK, max_width=width - 72)
+        _write(draw, 14.0, text_y, class_names[index], INK, max_width=width - 72.0)
         percent = f"{100 * value:.0f} %"
-        _write(draw, (width - 14 - _text_width(percent), text_y), percent, INK)
+        _write(draw, width - 14 - _text_width(percent), text_y, percent, INK)
     return _shrink(image)
 
 
@@ -372,14 +374,14 @@ def _darker(colour: Colour) -> Colour:
     return red, green, blue
 
 
-def _header(titles: Sequence[str], width: int, panel_px: int) -> Picture:
+def _header(titles: Sequence[str], width: int, panel_px: int) -> _Tile:
     """Write a title over each column of a picture made of triples of panels."""
     image, draw = _blank((22, width), BACKGROUND)
     for column, title in enumerate(titles):
         triple, place = divmod(column, NUM_PANELS)
         x = triple * (NUM_PANELS * panel_px + (NUM_PANELS - 1) * GUTTER_PX + 4 * GUTTER_PX)
         x += place * (panel_px + GUTTER_PX)
-        _write(draw, (x + 2, 2), title, INK, max_width=panel_px - 4)
+        _write(draw, x + 2.0, 2.0, title, INK, max_width=panel_px - 4.0)
     return _shrink(image)
 
 
@@ -390,14 +392,12 @@ def _blank(size: tuple[int, int], colour: Colour = PAPER) -> tuple[Image.Image, 
     return image, ImageDraw.Draw(image)
 
 
-def _write(
-    draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, colour: Colour, max_width: float = 1e9
-) -> float:
+def _write(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, colour: Colour, max_width: float = 1e9) -> float:
     """Write text at a place given in panel pixels, cut to `max_width`; return its width there."""
     shown = text
     while _text_width(shown) > max_width and len(shown) > 1:
         shown = shown.removesuffix("…")[:-1] + "…"
-    draw.text((xy[0] * SMOOTHING, xy[1] * SMOOTHING), shown, fill=colour, font=_font())
+    draw.text((x * SMOOTHING, y * SMOOTHING), shown, fill=colour, font=_font())
     return _text_width(shown)
 
 
@@ -428,7 +428,7 @@ def _panel_size(frames: UInt8[Tensor, "T 3 H W"]) -> tuple[int, int]:
 
 def _enlarge(
     frames: UInt8[Tensor, "T 3 h w"], paint: Paint | None = None, like: UInt8[Tensor, "T 3 H W"] | None = None
-) -> Film:
+) -> _Panel:
     """Enlarge frames to a panel and paint on them; frames shaped `like` others become cells, unsmoothed."""
     height, width = _panel_size(frames if like is None else like)
     resample = Image.Resampling.BICUBIC if like is None else Image.Resampling.NEAREST
@@ -442,22 +442,22 @@ def _enlarge(
     return torch.stack(panels)
 
 
-def _shrink(image: Image.Image) -> Picture:
+def _shrink(image: Image.Image) -> _Tile:
     """Shrink a canvas to its panel."""
     return torch.from_numpy(np.array(image.reduce(SMOOTHING)))
 
 
-def _hold(picture: Picture, num_frames: int) -> Film:
+def _hold(picture: _Tile, num_frames: int) -> _Panel:
     """Show a still for as long as a film lasts."""
     return repeat(picture, "H W c -> T H W c", T=num_frames)
 
 
-def _side_by_side(panels: Sequence[Film]) -> Film:
+def _side_by_side(panels: Sequence[_Panel]) -> Film:
     """Put panels beside each other, with a thin gutter between."""
     return torch.stack([_join(list(frames)) for frames in zip(*panels, strict=True)])
 
 
-def _join(pictures: Sequence[Picture], gutter: int = GUTTER_PX, axis: int = 1) -> Picture:
+def _join(pictures: Sequence[_Tile], gutter: int = GUTTER_PX, axis: int = 1) -> _Tile:
     """Join pictures from left to right (`axis` 1) or from top to bottom (0), with gutters."""
     shape = list(pictures[0].shape)
     shape[axis] = gutter
@@ -466,7 +466,7 @@ def _join(pictures: Sequence[Picture], gutter: int = GUTTER_PX, axis: int = 1) -
     return torch.cat(parts[1:], dim=axis)
 
 
-def _split_panels(film: Film) -> list[Film]:
+def _split_panels(film: Film) -> list[_Panel]:
     """Take a film apart into its panels."""
     panel, rest = divmod(film.shape[2] - (NUM_PANELS - 1) * GUTTER_PX, NUM_PANELS)
     if rest:
@@ -477,7 +477,7 @@ def _split_panels(film: Film) -> list[Film]:
     return [film[:, :, i * (panel + GUTTER_PX) :][:, :, :panel] for i in range(NUM_PANELS)]
 
 
-def _still(frame: Tensor, panel_px: int) -> Picture:
+def _still(frame: Tensor, panel_px: int) -> _Tile:
     """Resize one frame (float `3 H W` in [0, 1], or uint8 `H W 3`) so that its longer side is `panel_px`."""
     if frame.dtype != torch.uint8:
         frame = rearrange((frame.detach().float().clamp(0, 1) * 255).round().to(torch.uint8), "c h w -> h w c")

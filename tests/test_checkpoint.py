@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from fourd import checkpoint
 from fourd.optim import OptimConfig, build_optimizer
@@ -156,5 +157,5 @@ def test_a_network_of_another_shape_is_refused(three, tmp_path):
     other = Trained()
     other.module.head = nn.Linear(8, 3)
     other.optimizer = build_optimizer(other.module, OptimConfig())
-    with pytest.raises(Exception, match="size"):
+    with pytest.raises(CheckpointException, match=r"(?i)size"):
         checkpoint.restore(tmp_path / "step_00000003", other.module, other.optimizer)

@@ -142,4 +142,3 @@ def test_in_order_gives_every_clip_once():
     assert len({tuple(row) for row in times.tolist()}) == 7
     again = torch.cat([batch.time_s for batch in in_order(ClipsConfig(7).build(), 2)])
     assert torch.equal(times, again)
-

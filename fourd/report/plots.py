@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fourd.report.summary import Comparison
 
-_LABEL_WIDTH, _PLOT_WIDTH, _ROW_HEIGHT = 210, 420, 26
-_CURVE_WIDTH, _CURVE_HEIGHT, _MARGIN = 640, 240, 46
+# Narrow enough that the labels can still be read on a phone.
+_LABEL_WIDTH, _PLOT_WIDTH, _ROW_HEIGHT = 130, 300, 28
+_CURVE_WIDTH, _CURVE_HEIGHT, _MARGIN = 520, 260, 46
 
 
 def interval_plot(comparisons: Sequence[Comparison]) -> str:
@@ -28,9 +29,12 @@ def interval_plot(comparisons: Sequence[Comparison]) -> str:
 
 def _interval(comparison: Comparison, row: int) -> str:
     gain = comparison.gain
-    scale = 0.46 * _PLOT_WIDTH / max(abs(gain.low), abs(gain.high), 1e-12)
+    ends = (gain.low, gain.value, gain.high)
+    reach = max([abs(end) for end in ends if math.isfinite(end)] + [1e-12])
+    scale = 0.46 * _PLOT_WIDTH / reach
     zero, y = _LABEL_WIDTH + _PLOT_WIDTH / 2, _ROW_HEIGHT * row + 22
-    low, mid, high = (zero + scale * value for value in (gain.low, gain.value, gain.high))
+    # One group of clips says nothing about the spread: its endless interval goes from edge to edge.
+    low, mid, high = (zero + scale * min(max(end, -reach), reach) for end in ends)
     kind = comparison.verdict.split()[0]
     label = escape(comparison.entry.replace("_", " "))
     return (
@@ -45,7 +49,7 @@ class Curve:
     """Hold one line of a plot."""
 
     name: str
-    points: tuple[tuple[float, float], ...]
+    points: tuple[tuple[int, float], ...]
 
 
 def read_curves(path: Path, name: str) -> list[Curve]:
@@ -68,7 +72,7 @@ def curve_plot(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
     (x0, x1), (y0, y1) = (min(xs), max(xs)), (min(ys), max(ys))
     width, height = _CURVE_WIDTH - 2 * _MARGIN, _CURVE_HEIGHT - 2 * _MARGIN
 
-    def place(x: float, y: float) -> str:
+    def place(x: int, y: float) -> str:
         across = _MARGIN + width * (x - x0) / max(x1 - x0, 1e-9)
         down = _CURVE_HEIGHT - _MARGIN - height * (math.log10(y) - y0) / max(y1 - y0, 1e-9)
         return f"{across:.1f},{down:.1f}"
@@ -95,6 +99,6 @@ def curve_plot(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
     return _svg(_CURVE_WIDTH, _CURVE_HEIGHT, parts)
 
 
-def _svg(width: float, height: float, parts: Sequence[str]) -> str:
+def _svg(width: int, height: int, parts: Sequence[str]) -> str:
     inner = "".join(parts)
     return f'<svg viewBox="0 0 {width} {height}" role="img" style="max-width:{width}px">{inner}</svg>'

@@ -35,7 +35,8 @@ class Contender:
         if self.is_control:
             return self.backbone.removeprefix("control:").replace("_", " ")
         name = {"pretrained": "pretrained", "random": "random weights"}.get(self.weights, self.backbone)
-        return name.replace("_", " ").replace("mean pixel", "mean colour")
+        name = name.replace("_", " ").replace("mean pixel", "mean colour")
+        return name if self.depth in (None, 1.0) else f"{name}, depth {self.depth:g}"
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,18 @@ def summarise(table: pa.Table, entry: str, metric: Metric) -> Entry:
 def comparisons(
     table: pa.Table, shown: Sequence[Entry], readout: str, seeds: Sequence[int] | None = None
 ) -> list[Comparison]:
-    """Compare what was pretrained with every other backbone, by the same kind of readout, on the same clips."""
+    """Compare what was pretrained with every other backbone, by the same kind of readout, on the same clips.
+
+    Where several depths were read out, the deepest of each stands for it, so that no depth is chosen by its score.
+    """
     found = []
     for entry in shown:
-        rivals = [c for c in entry.figures if c.readout == readout]
-        subject = next((c for c in rivals if c.weights == "pretrained"), None)
+        # Contenders come sorted by depth: the last one of each backbone and weights is the deepest.
+        deepest = {(c.backbone, c.weights): c for c in entry.figures if c.readout == readout}
+        subject = next((c for c in deepest.values() if c.weights == "pretrained"), None)
         if subject is None:
             continue
-        for baseline in rivals:
+        for baseline in deepest.values():
             if baseline != subject:
                 found.append(_compare(table, entry, subject, baseline, seeds))
     return found

@@ -35,7 +35,7 @@ def _table(
     table: pa.Table, shown: list[Entry], readout: str, columns: list[Contender], controls: list[Contender]
 ) -> Table:
     gains = {(c.entry, c.baseline): c for c in comparisons(table, shown, readout)}
-    baselines = [column for column in columns if column.weights != "pretrained"]
+    baselines = list(dict.fromkeys(baseline for _, baseline in gains))
     view = Table(title=f"{readout} readout", title_justify="left", title_style="bold")
     view.add_column("task")
     for contender in (*columns, *controls):

@@ -57,9 +57,9 @@ class _LinearDepth(nn.Module):
     def __init__(self, features: FeatureShape, clip: ClipShape) -> None:
         super().__init__()
         self.grid = (features.t, features.h, features.w)
-        self.patch = (clip.num_frames // features.t, clip.height // features.h, clip.width // features.w)
-        if grid_of(clip.num_frames, (clip.height, clip.width), self.patch) != self.grid:
+        if clip.num_frames % features.t or clip.height % features.h or clip.width % features.w:
             raise ValueError(f"a linear depth readout needs {self.grid} tokens to share {clip} evenly; they do not")
+        self.patch = (clip.num_frames // features.t, clip.height // features.h, clip.width // features.w)
         self.readout = LinearReadout(features.width, self.patch[0] * self.patch[1] * self.patch[2])
 
     def forward(self, features: Features, query: NoQuery) -> Metres:

@@ -1,0 +1,75 @@
+"""A folder belongs to one run, and lists what could not be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fourd import run_folder
+from fourd.run_folder import claim, list_unreadable
+from fourd.types import Unreadable
+from tests.small_runs import ClipsConfig, run
+
+
+def listed(out: Path) -> list[list[str]]:
+    with (out / "unreadable.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_folder_says_whose_it_is(tmp_path):
+    out = tmp_path / "deep" / "run"
+    claim(out, run())
+    assert json.loads((out / "config.json").read_text())["steps"] == 8
+    assert "torch" in json.loads((out / "environment.json").read_text())
+    claim(out, run())
+
+
+def test_every_field_that_differs_is_named(tmp_path):
+    claim(tmp_path, run())
+    other = replace(run(data=ClipsConfig(5)), steps=9, device="auto")
+    with pytest.raises(ValueError, match=r"config\.json belongs to another run: data\.num_clips, steps differ"):
+        claim(tmp_path, other, free_to_change=["device"])
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 8
+
+
+def test_what_is_free_to_change_is_changed(tmp_path):
+    claim(tmp_path, run())
+    claim(tmp_path, run(device="auto"), free_to_change=["device"])
+    assert json.loads((tmp_path / "config.json").read_text())["device"] == "auto"
+
+
+def test_a_part_within_what_is_free_to_change_may_differ_too(tmp_path):
+    claim(tmp_path, run(data=ClipsConfig(5)))
+    claim(tmp_path, run(data=ClipsConfig(6)), free_to_change=["data"])
+    with pytest.raises(ValueError, match="data"):
+        claim(tmp_path, run(data=ClipsConfig(7)), free_to_change=["dat"])
+
+
+def test_the_list_is_there_even_when_it_is_empty(tmp_path):
+    list_unreadable(tmp_path, [])
+    assert listed(tmp_path) == [["path", "reason"]]
+
+
+def test_the_list_grows_and_repeats_nothing(tmp_path):
+    list_unreadable(tmp_path, [Unreadable("b, with comma", "two\nlines"), Unreadable("c", "x")])
+    list_unreadable(tmp_path, [])
+    list_unreadable(tmp_path, [Unreadable("a", '"quoted"'), Unreadable("c", "newer")])
+    expected = [["a", '"quoted"'], ["b, with comma", "two\nlines"], ["c", "newer"]]
+    assert listed(tmp_path) == [["path", "reason"], *expected]
+
+
+def test_a_list_that_is_interrupted_stays_as_it_was(tmp_path, monkeypatch):
+    list_unreadable(tmp_path, [Unreadable("a", "x")])
+
+    def torn(file: object) -> None:
+        file.write("pa")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.csv, "writer", torn)
+    with pytest.raises(KeyboardInterrupt):
+        list_unreadable(tmp_path, [Unreadable("b", "x")])
+    assert listed(tmp_path) == [["path", "reason"], ["a", "x"]]
