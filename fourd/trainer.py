@@ -68,6 +68,8 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     `out` holds a run of another config, FloatingPointError when the loss stays not finite.
     """
     device = find_device(config.device)
+    if config.init and not Path(config.init).is_file():
+        raise FileNotFoundError(f"init: there is no file {config.init}; expected a run's final/model.safetensors")
     dataset = config.data.build()
     held_out = _build_held_out(config)
     run_folder.claim(out, config, free_to_change=_FREE_TO_CHANGE)

@@ -37,6 +37,7 @@ def parse(arguments: list[str], default_recipe: str, program: str, about: str) -
         f"now {recipe}; the options below show its values.",
         default=Arguments(out=tyro.MISSING, run=config),
         args=rest,
+        config=(tyro.conf.AvoidSubcommands,),
     )
 
 

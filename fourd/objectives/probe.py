@@ -1,7 +1,8 @@
 """Probe: learn readouts on a backbone's features, many at a time, frozen or finetuned.
 
 A frozen backbone runs once per clip, however many readouts learn from it: every task, kind of readout
-and depth. Their losses are added, and since no two readouts share a parameter, each learns as if alone.
+and depth. Their losses are added, and since no two readouts share a parameter, each learns as if alone, as long
+as gradients are not clipped across them (`OptimConfig.clip_norm` of 0).
 """
 
 from __future__ import annotations
