@@ -71,6 +71,7 @@ class Contender:
 
 def run_study(config: StudyConfig, out: Path, seeds: Sequence[int]) -> Rows:
     """Do what is missing of a study, and return the rows of all `seeds`; they are in `out/rows.parquet`."""
+    out = out.resolve()  # a folder is the same however it is spelled
     run_folder.claim(out, config, free_to_change=["presentation"])
     parts = [_controls(config, out)]
     for seed in seeds:
@@ -155,6 +156,7 @@ def probe_folder(out: Path, contender: Contender) -> Path:
 
 def draw_pictures(config: StudyConfig, out: Path, seed: int) -> Path:
     """Draw what one seed's pretrained features answer, once; the pictures are in `out/pictures`."""
+    out = out.resolve()
     folder = out / "pictures"
     if not (folder / "pictures.json").exists():
         folder.mkdir(exist_ok=True)
