@@ -50,6 +50,8 @@ def newest(directory: Path) -> tuple[Path, int] | None:
         if fault is None:
             return path, int(path.name.removeprefix("step_"))
         log.warning("checkpoint %s is damaged (%s): trying the one before", path, fault)
+    if _candidates(directory):
+        raise ValueError(f"every checkpoint in {directory} is damaged: restore one, or delete the run to start again")
     return None
 
 

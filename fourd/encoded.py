@@ -29,9 +29,10 @@ _BATCH_SIZE = 32
 class Encoded(Dataset):
     """Give the clips of a dataset with the features that a frozen backbone has for them."""
 
-    def __init__(self, dataset: Dataset, arrays: list[np.ndarray]) -> None:
+    def __init__(self, dataset: Dataset, arrays: list[np.ndarray], fingerprint: str) -> None:
         self.dataset, self.arrays = dataset, arrays
-        self.unreadable = dataset.unreadable
+        self.unreadable, self.damaged = dataset.unreadable, dataset.damaged
+        self.fingerprint = fingerprint
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -60,18 +61,29 @@ class EncodedConfig(DatasetConfig):
     def build(self) -> Encoded:
         """Open the features, or compute them first where they are not there yet."""
         dataset = self.data.build()
-        folder = Path(self.folder) / self.fingerprint()
+        _require_no_chance(dataset)
+        fingerprint = self.fingerprint(dataset)
+        folder = Path(self.folder) / fingerprint
         if not (folder / "config.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             _encode(self, dataset, folder)
             provenance.write_json(folder / "config.json", provenance.describe(self))
-        return Encoded(dataset, [np.load(_path(folder, n), mmap_mode="r") for n in range(len(self.depths))])
+        arrays = [np.load(_path(folder, number), mmap_mode="r") for number in range(len(self.depths))]
+        return Encoded(dataset, arrays, fingerprint)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, dataset: Dataset) -> str:
         """Name what the features depend on: clips, backbone, the very weights, precision."""
         described = provenance.describe(dataclasses.replace(self, folder="", weights=""))
+        described["clips"] = dataset.fingerprint
         described["weights"] = weights.sha256(Path(self.weights)) if self.weights else "random"
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_no_chance(dataset: Dataset) -> None:
+    """Refuse clips that are cropped or flipped at random: features of one crop are not those of another."""
+    one, other = (dataset.read(0, np.random.default_rng(seed)).video for seed in (0, 1))
+    if not torch.equal(one, other):
+        raise ValueError("the clips depend on chance (a random crop, start or flip): features can be kept for none")
 
 
 def _encode(config: EncodedConfig, dataset: Dataset, folder: Path) -> None:

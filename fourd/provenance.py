@@ -32,8 +32,16 @@ def describe(value: Any) -> Any:
 def rebuild(described: Any) -> Any:
     """Turn the JSON values of `describe` back into the config; the inverse of `describe`."""
     if isinstance(described, dict):
+        kind = find(described.get("type", "(no type)"))
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise ValueError(f"{described['type']!r} is no config; only dataclasses are rebuilt")
         values = {name: rebuild(value) for name, value in described.items() if name != "type"}
-        return find(described["type"])(**values)
+        names = {field.name for field in dataclasses.fields(kind)}
+        if values.keys() - names:
+            raise ValueError(
+                f"{described['type']} has no {sorted(values.keys() - names)}; it was written by another version"
+            )
+        return kind(**values)
     if isinstance(described, list):
         return tuple(rebuild(item) for item in described)
     return described
@@ -42,7 +50,7 @@ def rebuild(described: Any) -> Any:
 def find(dotted: str) -> Any:
     """Find a part by its dotted path, `package.module:name`; raise ValueError saying what is missing."""
     module_name, colon, name = dotted.partition(":")
-    if not colon or not name:
+    if not colon or not name or module_name.startswith("."):
         raise ValueError(f"{dotted!r} is not a dotted path; expected package.module:name")
     try:
         module = importlib.import_module(module_name)

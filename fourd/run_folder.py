@@ -5,30 +5,43 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fourd import provenance
 from fourd.types import Unreadable
 
 
-def claim(out: Path, config: object, free_to_change: Sequence[str] = ()) -> None:
+def claim(
+    out: Path, config: object, free_to_change: Sequence[str] = (), inputs: Mapping[str, str] | None = None
+) -> None:
     """Take a folder for a run, or take it up again; raise ValueError if it holds another run.
 
-    Fields named in `free_to_change` may differ from the earlier call's: they change nothing of the result.
+    inputs: fingerprints of what the config only names, such as files; they must be the same as before.
+    Fields named in `free_to_change` (dotted) may differ from the earlier call's: they change nothing of
+    the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    described, path = provenance.describe(config), out / "config.json"
-    if path.exists():
-        earlier = json.loads(path.read_text())
-        differing = [name for name in _differences(earlier, described) if name.split(".")[0] not in free_to_change]
-        if differing:
-            raise ValueError(
-                f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
-                f"Give this run its own --out, or delete {out}"
-            )
-    provenance.write_json(path, described)
-    provenance.write_json(out / "environment.json", provenance.environment())
+    for name, value in (("config.json", provenance.describe(config)), ("inputs.json", dict(inputs or {}))):
+        _require_same(out / name, value, free_to_change)
+        provenance.write_json(out / name, value)
+    if (out / "environment.json").exists():
+        with (out / "restarts.jsonl").open("a") as file:
+            file.write(json.dumps(provenance.environment()) + "\n")
+    else:
+        provenance.write_json(out / "environment.json", provenance.environment())
+
+
+def _require_same(path: Path, now: object, free_to_change: Sequence[str]) -> None:
+    if not path.exists():
+        return
+    free = tuple(name + "." for name in free_to_change)
+    differing = [name for name in _differences(json.loads(path.read_text()), now) if not f"{name}.".startswith(free)]
+    if differing:
+        raise ValueError(
+            f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
+            f"Give this run its own --out, or delete {path.parent}"
+        )
 
 
 def _differences(earlier: object, now: object, path: str = "") -> list[str]:

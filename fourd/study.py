@@ -7,6 +7,7 @@ for again with more seeds, does only what is missing.
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,19 +75,34 @@ def run_study(config: StudyConfig, out: Path, seeds: Sequence[int]) -> Rows:
     out = out.resolve()  # a folder is the same however it is spelled
     run_folder.claim(out, config, free_to_change=["presentation"])
     parts = [_controls(config, out)]
-    for seed in seeds:
-        for contender in contenders(config, out, seed):
-            parts.append(_probe(config, out, contender))
+    for seed in sorted({*seeds, *finished_seeds(config, out)}):
+        weights = pretrain(config, out, seed)
+        parts += [_probe(config, out, contender) for contender in contenders(config, weights, seed)]
     rows = evaluate.join(parts)
     results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
     return rows
 
 
-def contenders(config: StudyConfig, out: Path, seed: int) -> list[Contender]:
-    """List what is compared for one seed, pretraining first where that has not been done."""
+def finished_seeds(config: StudyConfig, out: Path) -> list[int]:
+    """List the seeds that an earlier call finished: what was paid for is shown."""
+    seeds = [int(path.name.removeprefix("seed_")) for path in out.glob("seed_*")]
+    return [
+        seed
+        for seed in seeds
+        if all((probe_folder(out, c) / "rows.parquet").exists() for c in contenders(config, Path(), seed))
+    ]
+
+
+def pretrain(config: StudyConfig, out: Path, seed: int) -> Path:
+    """Pretrain with one seed where that has not been done, and return the weights."""
     weights = out / f"seed_{seed}" / "pretrain" / "final" / "model.safetensors"
     if not weights.exists():
         fit(dataclasses.replace(config.pretraining, seed=seed), weights.parent.parent, title=f"pretrain, seed {seed}")
+    return weights
+
+
+def contenders(config: StudyConfig, weights: Path, seed: int) -> list[Contender]:
+    """List what is compared for one seed; the first is what was pretrained."""
     name, floor = _name(config.backbone), _name(config.baseline)
     return [
         Contender(Subject(config.suite, name, "pretrained", seed), config.backbone, config.depths, str(weights)),
@@ -112,16 +128,22 @@ def _controls(config: StudyConfig, out: Path) -> Rows:
 def _probe(config: StudyConfig, out: Path, contender: Contender) -> Rows:
     """Learn all readouts of a contender's features, and score them."""
     path = probe_folder(out, contender) / "rows.parquet"
-    if not path.exists():
+    if not (path.exists() and _same_inputs(config, out, contender)):
         probe, test = train_probe(config, out, contender)
         rows = evaluate.evaluate(probe, test, contender.subject, config.pretraining.precision)
         results.write_rows(path, rows.table, rows.metrics)
     return results.read_rows(path)
 
 
-def train_probe(config: StudyConfig, out: Path, contender: Contender) -> tuple[Probe, Encoded]:
-    """Learn the readouts, or take them from where they lie, and encode the test clips."""
-    encoded = EncodedConfig(
+def _same_inputs(config: StudyConfig, out: Path, contender: Contender) -> bool:
+    """Say whether a probe learned from these very clips and weights; where not, `fit` refuses its folder."""
+    encoded = _encoded(config, out, contender)
+    path = probe_folder(out, contender) / "inputs.json"
+    return path.exists() and json.loads(path.read_text())["data"] == encoded.fingerprint(config.train.build())
+
+
+def _encoded(config: StudyConfig, out: Path, contender: Contender) -> EncodedConfig:
+    return EncodedConfig(
         config.train,
         contender.backbone,
         contender.depths,
@@ -130,6 +152,11 @@ def train_probe(config: StudyConfig, out: Path, contender: Contender) -> tuple[P
         str(out / "features"),
         config.pretraining.precision,
     )
+
+
+def train_probe(config: StudyConfig, out: Path, contender: Contender) -> tuple[Probe, Encoded]:
+    """Learn the readouts, or take them from where they lie, and encode the test clips."""
+    encoded = _encoded(config, out, contender)
     objective = ProbeConfig(
         contender.backbone, config.tasks, config.clip, config.readouts, contender.depths, use="encoded"
     )
@@ -160,7 +187,7 @@ def draw_pictures(config: StudyConfig, out: Path, seed: int) -> Path:
     folder = out / "pictures"
     if not (folder / "pictures.json").exists():
         folder.mkdir(exist_ok=True)
-        subject = contenders(config, out, seed)[0]
+        subject = contenders(config, pretrain(config, out, seed), seed)[0]
         probe, test = train_probe(config, out, subject)
         rows = results.read_rows(probe_folder(out, subject) / "rows.parquet")
         shutil.copy(out / f"seed_{seed}" / "pretrain" / "reconstruction.png", folder)

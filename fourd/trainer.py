@@ -23,7 +23,9 @@ from fourd.types import Dataset, DatasetConfig, Objective, ObjectiveConfig, Step
 log = logging.getLogger(__name__)
 
 _MAX_SKIPPED_IN_A_ROW = 3
-_FREE_TO_CHANGE = ("device", "num_workers", "log_every", "save_every")
+_NUM_SHOWN = 4
+_FREE_TO_CHANGE = ("device", "num_workers", "log_every", "save_every", "init", "data.folder", "data.weights")
+"""Fields that change nothing of the result; of files it is the content that must not change (`_inputs`)."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,11 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
         raise FileNotFoundError(f"init: there is no file {config.init}; expected a run's final/model.safetensors")
     dataset = config.data.build()
     held_out = _build_held_out(config)
-    run_folder.claim(out, config, free_to_change=_FREE_TO_CHANGE)
-    run_folder.list_unreadable(out, dataset.unreadable)
-
     objective = materialise(config.objective, device, config.seed)
     if config.init:
         weights.load_module(objective.get_submodule("backbone"), Path(config.init))
+    run_folder.claim(out, config, _FREE_TO_CHANGE, _inputs(config, dataset, held_out))
+    run_folder.list_unreadable(out, (*dataset.unreadable, *dataset.damaged))
     optimizer = build_optimizer(objective, config.optim)
     found = checkpoint.newest(out / "checkpoints")
     first_step = 0
@@ -115,8 +116,17 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
                 window.write()
             if is_last or done % config.save_every == 0:
                 checkpoint.save(out / "checkpoints", done, objective, optimizer)
-    finish(objective, config, out, held_out or dataset, device)
+    finish(objective, config, out, _worth_showing(held_out, dataset), device)
     return objective
+
+
+def _inputs(config: RunConfig, dataset: Dataset, held_out: Dataset | None) -> dict[str, str]:
+    """Fingerprint what the config only names: the clips, the weights to start from."""
+    return {
+        "data": dataset.fingerprint,
+        "held_out": held_out.fingerprint if held_out is not None else "",
+        "init": weights.sha256(config.init) if config.init else "",
+    }
 
 
 def _build_held_out(config: RunConfig) -> Dataset | None:
@@ -189,19 +199,24 @@ def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out
     return sum(losses) / len(losses)
 
 
+def _worth_showing(held_out: Dataset | None, dataset: Dataset) -> Dataset:
+    """Take the held-out clips for pictures, unless they are too few to say anything."""
+    return held_out if held_out is not None and len(held_out) >= _NUM_SHOWN else dataset
+
+
 def finish(objective: Objective, config: RunConfig, out: Path, dataset: Dataset, device: torch.device) -> None:
     """Write the final weights and pictures; the pictures show clips of `dataset`."""
     require_finite(objective)
     objective.eval()
-    shown = next(loader.batches(dataset, min(4, len(dataset)), seed=0, steps=range(1)))
+    shown = next(loader.batches(dataset, min(_NUM_SHOWN, len(dataset)), seed=0, steps=range(1)))
     with autocast(device, config.precision):
         pictures = objective.pictures(to_device(shown.batch, device))
     for name, picture in pictures.items():
         Image.fromarray(picture.cpu().numpy()).save(out / f"{name}.png")
     # last of all the weights: where they lie, the run is complete
     (out / "final").mkdir(exist_ok=True)
-    described = json.dumps(provenance.describe(config.objective))
     for name, module in objective.export().items():
+        described = json.dumps(provenance.describe(getattr(module, "config", config.objective)))
         weights.save_module(module, out / "final" / f"{name}.safetensors", described)
 
 

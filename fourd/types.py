@@ -121,10 +121,14 @@ PredictionT = TypeVar("PredictionT")
 
 @dataclass(frozen=True)
 class TaskSample(Generic[QueryT, TargetT]):
-    """Keep apart what a model may be asked with and what it must not see."""
+    """Keep apart what a model may be asked with and what it must not see.
+
+    `task` is the name that the sample has in its dataset; a probe refuses it for a task of another name.
+    """
 
     query: QueryT
     target: TargetT
+    task: str = ""
 
 
 # ----------------------------------------------------------------------------- what travels
@@ -219,6 +223,10 @@ def concatenate(values: Sequence[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values))
+    if isinstance(first, str):
+        if len(set(values)) > 1:
+            raise ValueError(f"cannot join samples of different tasks: {sorted(set(values))}")
+        return first
     if isinstance(first, tuple):
         if all(isinstance(item, str) for value in values for item in value):
             return tuple(item for value in values for item in value)
@@ -280,6 +288,10 @@ class Dataset(ABC):
 
     unreadable: tuple[Unreadable, ...] = ()
     """What was found and cannot be used: never dropped without being listed here."""
+    damaged: tuple[Unreadable, ...] = ()
+    """What can be used only in part, and why."""
+    fingerprint: str = ""
+    """Changes whenever the same config gives other clips (files that came or went, a new version of a generator)."""
 
     @abstractmethod
     def __len__(self) -> int:

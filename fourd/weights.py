@@ -8,6 +8,7 @@ under `params/layers_0/` and its readout under `params/layers_2/`.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import zipfile
@@ -23,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fourd import provenance
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.readout import AttentionReadout
 
@@ -250,7 +252,24 @@ def load_module(module: nn.Module, path: Path | str) -> None:
     stored = _read_safetensors(path)
     advice = "Build the module from the config in the file (see read_config), or name the file that fits it."
     _require_same(_shapes(stored), _shapes(state), str(path), advice)
+    _require_same_config(module, path)
     module.load_state_dict(stored, strict=True)
+
+
+def _require_same_config(module: nn.Module, path: Path | str) -> None:
+    """Refuse weights of a module that was configured otherwise, which shapes alone may not tell (heads).
+
+    A file with an empty config says nothing, and is taken by its shapes.
+    """
+    if not hasattr(module, "config"):
+        return
+    stored, own = json.loads(read_config(path)), provenance.describe(module.config)
+    if not stored:
+        return
+    differing = sorted(name for name in stored.keys() | own.keys() if stored.get(name) != own.get(name))
+    if differing:
+        values = "; ".join(f"{name} {stored.get(name)}, expected {own.get(name)}" for name in differing)
+        raise ValueError(f"{path} holds weights of another config: {values}. Build the module as the file says.")
 
 
 def read_config(path: Path | str) -> str:

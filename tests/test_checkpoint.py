@@ -125,10 +125,11 @@ def test_a_wrong_step_in_the_manifest_misleads_nobody(three, tmp_path):
     assert restored(tmp_path)[1] == 3
 
 
-def test_two_damaged_ones_are_none(three, tmp_path):
+def test_nothing_starts_over_when_all_are_damaged(three, tmp_path):
     for path in tmp_path.iterdir():
         (path / "manifest.json").unlink()
-    assert checkpoint.newest(tmp_path) is None
+    with pytest.raises(ValueError, match="every checkpoint in"):
+        checkpoint.newest(tmp_path)
 
 
 def test_a_torn_folder_is_ignored_and_then_replaced(three, tmp_path):

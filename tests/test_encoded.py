@@ -11,6 +11,7 @@ import torch
 
 from fourd import encoded, loader, weights
 from fourd.backbones import mean_pixel, video_vit
+from fourd.datasets import video_files
 from fourd.encoded import EncodedConfig, frozen_backbone
 from fourd.video import UnreadableVideo
 from tests.small_study import rng, world
@@ -78,10 +79,22 @@ def test_the_fingerprint_names_all_that_features_depend_on(config, tmp_path):
         replace(config, data=world(1, 5)),
         replace(config, data=world(0, 4)),
     ]
-    prints = [other.fingerprint() for other in (config, *others)]
+    prints = [fingerprint(other) for other in (config, *others)]
     assert len(set(prints)) == len(prints)
-    assert replace(config, weights=str(copy)).fingerprint() == prints[1], "the same weights elsewhere are the same"
-    assert replace(config, folder="elsewhere").fingerprint() == prints[0]
+    assert fingerprint(replace(config, weights=str(copy))) == prints[1], "the same weights elsewhere are the same"
+    assert fingerprint(replace(config, folder="elsewhere")) == prints[0]
+    newer = config.data.build()
+    newer.fingerprint = "made by a newer version"
+    assert config.fingerprint(newer) != prints[0]
+
+
+def fingerprint(config):
+    return config.fingerprint(config.data.build())
+
+
+def test_clips_that_depend_on_chance_are_refused(config):
+    with pytest.raises(ValueError, match="depend on chance"):
+        replace(config, data=video_files.tiny()).build()
 
 
 def test_weights_are_taken_from_their_file(config, tmp_path):

@@ -101,3 +101,12 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_only_configs_are_rebuilt(tmp_path):
+    target = tmp_path / "made"
+    with pytest.raises(ValueError, match="no config"):
+        provenance.rebuild({"type": "os:mkdir", "path": str(target)})
+    assert not target.exists()
+    with pytest.raises(ValueError, match="not a dotted path"):
+        provenance.rebuild({"path": "x"})

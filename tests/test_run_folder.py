@@ -73,3 +73,19 @@ def test_a_list_that_is_interrupted_stays_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         list_unreadable(tmp_path, [Unreadable("b", "x")])
     assert listed(tmp_path) == [["path", "reason"], ["a", "x"]]
+
+
+def test_a_changed_input_is_another_run(tmp_path):
+    claim(tmp_path, run(), inputs={"data": "a", "init": "b"})
+    claim(tmp_path, run(), inputs={"data": "a", "init": "b"})
+    with pytest.raises(ValueError, match=r"inputs\.json belongs to another run: init differ"):
+        claim(tmp_path, run(), inputs={"data": "a", "init": "c"})
+
+
+def test_the_environment_of_the_first_call_is_kept(tmp_path, monkeypatch):
+    claim(tmp_path, run())
+    first = (tmp_path / "environment.json").read_text()
+    monkeypatch.setattr(run_folder.provenance, "environment", lambda: {"torch": "newer"})
+    claim(tmp_path, run())
+    assert (tmp_path / "environment.json").read_text() == first
+    assert json.loads((tmp_path / "restarts.jsonl").read_text()) == {"torch": "newer"}

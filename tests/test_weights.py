@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fourd import weights
+from fourd import provenance, weights
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import SIZES, VideoViTConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
@@ -393,3 +394,13 @@ def test_sizes_build_at_256_pixels_too(name):
     assert objective.backbone.grid == (8, 16, 16)
     assert len(objective.latents) == 4 * 16 * 16
     assert count(objective.backbone) - count(native) == (8 * 16 * 16 - 8 * 14 * 14) * config.width
+
+
+def test_weights_of_another_config_are_refused_though_shapes_agree(tmp_path):
+    path = tmp_path / "w.safetensors"
+    two_heads = video_vit.tiny().build()
+    two_heads.init_weights(torch.Generator().manual_seed(0))
+    save_module(two_heads, path, json.dumps(provenance.describe(two_heads.config)))
+    with pytest.raises(ValueError, match="num_heads 2, expected 4"):
+        load_module(replace(video_vit.tiny(), num_heads=4).build(), path)
+    load_module(video_vit.tiny().build(), path)

@@ -10,6 +10,8 @@ import sys
 from rich.console import Console
 from rich.logging import RichHandler
 
+from fourd.video import UnreadableVideo
+
 COMMANDS = {
     "demo": "pretrain, probe five tasks and show the result on a page, in minutes",
     "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
@@ -17,7 +19,7 @@ COMMANDS = {
     "report": "make the page of a study again, from its rows and pictures",
 }
 
-_EXPECTED = (ValueError, OSError, FloatingPointError)
+_EXPECTED = (UnreadableVideo, ValueError, OSError, FloatingPointError)
 
 
 def main() -> None:

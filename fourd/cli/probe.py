@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from fourd import results
-from fourd.cli.recipe import parse
+from fourd import results, weights
+from fourd.cli.recipe import parse, split_recipe
 from fourd.evaluate import Subject, evaluate
 from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.report import terminal_table
-from fourd.trainer import fit
+from fourd.trainer import RunConfig, fit
 
 DEFAULT_RECIPE = "fourd.recipes.probe:toy_frozen"
 
@@ -25,10 +23,20 @@ def run(arguments: list[str]) -> None:
         raise ValueError(f"the recipe trains what {found} describes; fourd probe expects a ProbeConfig")
     probe = fit(options.run, options.out, "probe")
     assert isinstance(probe, Probe)
-    weights = Path(options.run.init).parent.parent.name if options.run.init else "random"
-    backbone = type(probe.config.backbone).__module__.rpartition(".")[2]
-    subject = Subject(options.out.name, backbone, weights, options.run.seed)
+    suite, _ = split_recipe(arguments, DEFAULT_RECIPE)
+    subject = Subject(suite, _backbone(probe.config), _weights(options.run), options.run.seed)
     rows = evaluate(probe, options.run.held_out.build(), subject, options.run.precision)
     results.write_rows(options.out / "rows.parquet", rows.table, rows.metrics)
     terminal_table(rows.table, rows.metrics)
     print(f"rows: {options.out}/rows.parquet")
+
+
+def _backbone(config: ProbeConfig) -> str:
+    """Name the architecture, and say so where it was trained along."""
+    name = type(config.backbone).__module__.rpartition(".")[2]
+    return f"{name} finetuned" if config.use == "finetuned" else name
+
+
+def _weights(run: RunConfig) -> str:
+    """Name weights by what they are, not by where they lie."""
+    return f"weights {weights.sha256(run.init)[:8]}" if run.init else "random"

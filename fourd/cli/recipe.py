@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +26,10 @@ class Arguments:
 
 def parse(arguments: list[str], default_recipe: str, program: str, about: str) -> Arguments:
     """Read `[RECIPE] --out RUN [--data DIR] [overrides]`; every leaf of the recipe's config is an option."""
-    given = bool(arguments) and not arguments[0].startswith("-")
-    recipe, rest = (arguments[0], arguments[1:]) if given else (default_recipe, arguments)
+    recipe, rest = split_recipe(arguments, default_recipe)
     asks_for_help = any(word in ("-h", "--help") for word in rest)
     config = call_recipe(recipe, _value_of("--data", rest), asks_for_help)
-    return tyro.cli(
+    options = tyro.cli(
         Arguments,
         prog=f"{program} [RECIPE]",
         description=f"{about}\n\nRECIPE is the dotted path of a function that returns a run's config, "
@@ -39,6 +38,26 @@ def parse(arguments: list[str], default_recipe: str, program: str, about: str) -
         args=rest,
         config=(tyro.conf.AvoidSubcommands,),
     )
+    return replace(options, run=_let_held_out_follow(config, options.run))
+
+
+def split_recipe(arguments: list[str], default: str) -> tuple[str, list[str]]:
+    """Part the recipe, which comes first if it is given at all, from the options."""
+    given = bool(arguments) and not arguments[0].startswith("-")
+    return (arguments[0], arguments[1:]) if given else (default, arguments)
+
+
+def _let_held_out_follow(recipe: RunConfig, asked: RunConfig) -> RunConfig:
+    """Change held-out clips as the training clips were changed, wherever the recipe has the same value for both."""
+    if asked.held_out is None or type(recipe.held_out) is not type(recipe.data):
+        return asked
+    follows = {}
+    for field in fields(recipe.data):
+        before, after = getattr(recipe.data, field.name), getattr(asked.data, field.name)
+        held_out = getattr(recipe.held_out, field.name)
+        if before != after and held_out == before == getattr(asked.held_out, field.name):
+            follows[field.name] = after
+    return replace(asked, held_out=replace(asked.held_out, **follows))
 
 
 def call_recipe(recipe: str, data: str, asks_for_help: bool = False) -> RunConfig:

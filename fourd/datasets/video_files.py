@@ -122,11 +122,13 @@ class VideoFiles(Dataset):
         if not self.films:
             raise _nothing_to_read(self.root, self.unreadable, infos.values(), config)
         self.films = _choose_part(self.films, config.part)
-
-    @property
-    def damaged(self) -> tuple[Unreadable, ...]:
-        """List the films of which only the first part is read, and why."""
-        return tuple(Unreadable(film.path, film.info.damage) for film in self.films if film.info.damage)
+        self.damaged = tuple(
+            Unreadable(film.path, f"used up to the damage: {film.info.damage}")
+            for film in self.films
+            if film.info.damage
+        )
+        listed = "\n".join(f"{film.path} {film.info.num_frames}" for film in self.films)
+        self.fingerprint = hashlib.sha256(listed.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         """Count the films."""
@@ -260,7 +262,7 @@ _MIN_FILMS_TO_HOLD_OUT = 4
 
 
 def _choose_part(films: tuple[Film, ...], part: Part) -> tuple[Film, ...]:
-    """Keep the films of a part; the same film stays on its side however its neighbours are called."""
+    """Keep the films of a part, chosen by the hashes of their paths."""
     if part == "all":
         return films
     num_held_out = max(round(_HELD_OUT_SHARE * len(films)), 1) if len(films) >= _MIN_FILMS_TO_HOLD_OUT else 0

@@ -1,8 +1,9 @@
 """Probe: learn readouts on a backbone's features, many at a time, frozen or finetuned.
 
 A frozen backbone runs once per clip, however many readouts learn from it: every task, kind of readout
-and depth. Their losses are added, and since no two readouts share a parameter, each learns as if alone, as long
-as gradients are not clipped across them (`OptimConfig.clip_norm` of 0).
+and depth. Their losses are added, and no two readouts share a parameter, so the gradient of one never
+reaches another, as long as gradients are not clipped across them (`OptimConfig.clip_norm` of 0). Where
+each starts does depend on its place in the list, since one generator fills them in turn.
 """
 
 from __future__ import annotations
@@ -71,8 +72,11 @@ class Probe(Objective):
         """Add up the losses of all readouts."""
         _require_tasks(batch, self.tasks)
         scalars = {}
-        for head, prediction in zip(self.heads, self.predict(batch), strict=True):
-            scalars[self.label(head)] = self.tasks[head.task].loss(prediction, batch.tasks[head.task].target).loss
+        predictions = self.predict(batch)
+        # targets are not rounded: a loss takes its differences in float32
+        with torch.autocast(batch.video.device.type, enabled=False):
+            for head, prediction in zip(self.heads, predictions, strict=True):
+                scalars[self.label(head)] = self.tasks[head.task].loss(prediction, batch.tasks[head.task].target).loss
         total = torch.stack(list(scalars.values())).sum()
         return Step(total, {name: loss.detach() for name, loss in scalars.items()})
 
@@ -126,6 +130,9 @@ def _require_tasks(batch: Batch, tasks: Sequence[Task[Any, Any, Any]]) -> None:
     if len(batch.tasks) != len(tasks):
         names = ", ".join(task.name for task in tasks)
         raise ValueError(f"the batch holds samples of {len(batch.tasks)} tasks; the probe learns {len(tasks)}: {names}")
+    for sample, task in zip(batch.tasks, tasks, strict=True):
+        if sample.task not in ("", task.name):
+            raise ValueError(f"the batch holds a sample of {sample.task!r} in the place of task {task.name!r}")
 
 
 @dataclass(frozen=True)

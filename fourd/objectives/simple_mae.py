@@ -90,6 +90,8 @@ class SimpleMAE(Objective):
         if isinstance(self.norm, LayerNorm):
             self.norm.reset_parameters()
         init_lecun_normal(self.decoder, generator)
+        with torch.no_grad():
+            self.decoder.weight.mul_(self.config.decoder_gain)
         nn.init.constant_(self.decoder.bias, self.config.decoder_bias)
 
     def export(self) -> Mapping[str, nn.Module]:
@@ -117,7 +119,9 @@ class SimpleMAEConfig(ObjectiveConfig):
     final_norm: bool = False
     """Normalise before the linear decoder; the released code has no such norm."""
     decoder_bias: float = 0.0
-    """Start the decoder at this brightness (ours; 0 is the official code's start)."""
+    """Start the decoder at this brightness. How the paper starts it is not public; 0 is flax's default."""
+    decoder_gain: float = 1.0
+    """Scale the decoder's first weights; 0 starts from an even picture (not from the paper)."""
 
     def build(self) -> SimpleMAE:
         """Build the objective, its parameters unset."""

@@ -81,7 +81,7 @@ def demo() -> StudyConfig:
         probe_optim=OptimConfig(
             learning_rate=3e-3, warmup_steps=30, weight_decay=0.01, betas=(0.9, 0.999), clip_norm=0.0
         ),
-        probe_steps=500,
+        probe_steps=400,
         probe_batch_size=32,
         presentation=PRESENTATION,
     )
@@ -95,6 +95,7 @@ PRESENTATION = Presentation(
     notes=(
         "This is a demonstration that the whole system works, at a size where it takes minutes. The world is a toy, "
         "the network has 2.8 million parameters, and absolute quality is low: read the differences, not the scores.",
+        "The readouts are scored on clips that no choice was made on, and the painted clips above are held out too.",
         "What differs from the paper, for the sake of size: clips of 8 frames of 32 pixels instead of 16 of 224, 75% "
         "of the patches hidden instead of 95% (which would leave 3 of 64), position tables that start from sine waves "
         "(the random baseline has the same), and a norm before the decoder, which starts at mid-grey.",

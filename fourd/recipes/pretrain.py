@@ -1,8 +1,8 @@
 """Pretraining on your own videos: `fourd pretrain [RECIPE] --data DIR --out RUN`.
 
 All of them are SimpleMAE as published: 95% of the patches hidden, plain pixels, the last two blocks.
-Frames are 2 apart, crops and flips are random; none of that, nor any number of the optimiser, is from
-the paper.
+Frames are 2 apart, crops and flips are random, the decoder starts from an even grey; none of that, nor
+any number of the optimiser, is from the paper.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def laptop(data: str) -> RunConfig:
     `fourd pretrain --data DIR --out RUN`. Meant to be seen working, not to give good features.
     """
     backbone = video_vit.small().at(112)
-    return _run(data, backbone, learning_rate=5e-4, steps=1000, batch_size=8, warmup_steps=50, num_workers=1)
+    return _run(data, backbone, learning_rate=1e-3, steps=1000, batch_size=8, warmup_steps=50, num_workers=1)
 
 
 def small(data: str) -> RunConfig:
@@ -59,7 +59,7 @@ def _run(
         part="train",
     )
     return RunConfig(
-        objective=SimpleMAEConfig(backbone),
+        objective=SimpleMAEConfig(backbone, decoder_bias=0.5, decoder_gain=0.0),
         data=films,
         held_out=replace(films, part="held_out"),
         optim=OptimConfig(learning_rate=learning_rate, warmup_steps=warmup_steps),
@@ -76,5 +76,8 @@ def toy_world() -> RunConfig:
     backbone = video_vit.small().at(112)
     world = ToyWorldConfig(num_frames=16, height=112, width=112, duration_s=1.4, flip=True)
     return RunConfig(
-        objective=SimpleMAEConfig(backbone), data=world, optim=OptimConfig(5e-4, warmup_steps=100), batch_size=8
+        objective=SimpleMAEConfig(backbone, decoder_bias=0.5, decoder_gain=0.0),
+        data=world,
+        optim=OptimConfig(5e-4, warmup_steps=100),
+        batch_size=8,
     )

@@ -54,7 +54,8 @@ class Curve:
 
 def read_curves(path: Path, name: str) -> list[Curve]:
     """Read the training and the held-out loss of a run from its metrics.jsonl."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [record for record in lines if record["loss"]]  # a skipped step has no loss
     if not records:
         raise ValueError(f"{path} holds no metrics; was the run stopped before its first step?")
     window = max(len(records) // 150, 1)

@@ -34,7 +34,8 @@ class Contender:
         """Name it for people."""
         if self.is_control:
             return self.backbone.removeprefix("control:").replace("_", " ")
-        name = {"pretrained": "pretrained", "random": "random weights"}.get(self.weights, self.backbone)
+        names = {"pretrained": "pretrained", "random": "random weights", "none": self.backbone}
+        name = names.get(self.weights, f"{self.backbone}, {self.weights}")
         name = name.replace("_", " ").replace("mean pixel", "mean colour")
         return name if self.depth in (None, 1.0) else f"{name}, depth {self.depth:g}"
 

@@ -180,7 +180,7 @@ class BoxTrackingConfig(TaskConfig):
 
 def base() -> BoxTrackingConfig:
     """Describe the released readout."""
-    return BoxTrackingConfig()
+    return BoxTrackingConfig(size=ReadoutSize(num_heads=4, num_frames=16))
 
 
 def tiny() -> BoxTrackingConfig:

@@ -118,7 +118,7 @@ class CameraPoseConfig(TaskConfig):
 
 def base() -> CameraPoseConfig:
     """Describe the paper's readout as far as it is known."""
-    return CameraPoseConfig()
+    return CameraPoseConfig(size=ReadoutSize(num_frames=16))
 
 
 def tiny() -> CameraPoseConfig:

@@ -133,7 +133,7 @@ class DepthConfig(TaskConfig):
 
 def base() -> DepthConfig:
     """Describe the paper's ScanNet readout."""
-    return DepthConfig()
+    return DepthConfig(size=ReadoutSize(num_frames=16))
 
 
 def tiny() -> DepthConfig:

@@ -77,7 +77,7 @@ class _PointReadout(nn.Module):
 class _AttentionPoints(_PointReadout):
     def __init__(self, features: FeatureShape, clip: ClipShape, config: PointTrackingConfig) -> None:
         super().__init__(clip, config.position)
-        num_tiles, octaves = min(config.num_tiles, clip.num_frames), config.num_octaves
+        num_tiles, octaves = config.num_tiles, config.num_octaves
         self.readout = TrackingReadout(features, clip, config.size, 2, _NUM_OUTPUTS, num_tiles, octaves)
 
     def forward(self, features: Features, query: PointQuery) -> PointPrediction:
@@ -206,7 +206,7 @@ class PointTrackingConfig(TaskConfig):
 
 def base() -> PointTrackingConfig:
     """Describe the released readout."""
-    return PointTrackingConfig()
+    return PointTrackingConfig(size=ReadoutSize(num_heads=8, num_frames=16))
 
 
 def tiny() -> PointTrackingConfig:

@@ -13,6 +13,7 @@ from fourd.objectives import probe
 from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.optim import OptimConfig, build_optimizer
 from fourd.tasks import action, camera_pose
+from fourd.tasks.camera_pose import first_from_last
 from fourd.types import Backbone, BackboneConfig, Batch, ClipShape, Features, FeatureShape
 
 CLIP = ClipShape(4, 32, 32)
@@ -188,3 +189,21 @@ def test_the_tiny_probe_learns():
     assert isinstance(objective.config.backbone, type(mean_pixel.tiny()))
     fresh = built(probe.tiny())(probe.tiny_batch()).loss
     assert float(objective(probe.tiny_batch()).loss.detach()) < 0.6 * float(fresh.detach())
+
+
+def test_a_sample_of_another_task_is_refused():
+    objective, batch = built(CONFIG), probe.tiny_batch()
+    swapped = replace(batch, tasks=tuple(replace(sample, task="event_order") for sample in batch.tasks))
+    with pytest.raises(ValueError, match="'event_order' in the place of task"):
+        objective(swapped)
+
+
+def test_targets_are_not_rounded_by_autocast():
+    objective, batch = built(CONFIG), probe.tiny_batch()
+    pose = objective.tasks[0]
+    seen = []
+    plain = pose.loss
+    pose.loss = lambda prediction, target: seen.append(first_from_last(target)) or plain(prediction, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        objective(batch)
+    assert torch.equal(seen[0], first_from_last(batch.tasks[0].target))

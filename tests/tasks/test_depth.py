@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fourd.backbones import video_vit
 from fourd.tasks import depth
 from fourd.types import ClipShape, Depth, Features, FeatureShape, NoQuery, TaskSample
 from tests.tasks.learning import gradients, learn, values
@@ -102,3 +103,11 @@ def test_two_clips_can_be_learned_by_heart():
     first, last, answer = learn(TASK, CLIP, SAMPLE)
     assert last < first / 8
     assert values(TASK, answer, SAMPLE)["abs_rel"].max() < 0.25
+
+
+def test_the_base_readout_has_as_many_parameters_as_the_released_one():
+    clip = ClipShape(16, 224, 224)
+    with torch.device("meta"):
+        shape = video_vit.base().build().feature_shape(clip)
+        readout = depth.base().build().build_readout(shape, clip, "attention")
+    assert sum(parameter.numel() for parameter in readout.parameters()) == 17_587_840

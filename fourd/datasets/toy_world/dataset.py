@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -97,6 +97,7 @@ class ToyWorld(Dataset):
     def __init__(self, config: ToyWorldConfig) -> None:
         """Make the clips that are not yet stored."""
         self.config = config
+        self.fingerprint = config.world.name
         self.store: ClipStore = fill(config.world, Path(config.cache_dir), config.first_index, config.num_clips)
 
     def __len__(self) -> int:
@@ -118,7 +119,9 @@ class ToyWorld(Dataset):
             video = video.flip(-1)
         key = (f"toy_world/{self.config.seed}/{number}",)
         time_s = torch.from_numpy(self.config.world.time_s).float()[None]
-        return Batch(video, time_s, key, key, seed, tuple(SAMPLES[name](read) for name in self.config.tasks))
+        return Batch(
+            video, time_s, key, key, seed, tuple(replace(SAMPLES[name](read), task=name) for name in self.config.tasks)
+        )
 
 
 # ----------------------------------------------------------------------------- samples
