@@ -25,10 +25,14 @@ class OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
-    """Rise linearly over the warm-up, then fall along a cosine to the end value."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(num_steps - config.warmup_steps, 1)
+    """Rise linearly over the warm-up, then fall along a cosine to the end value.
+
+    The warm-up takes a tenth of the run at most, so that a short try of a long recipe learns something.
+    """
+    warmup_steps = min(config.warmup_steps, num_steps // 10)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
     share = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return config.end_learning_rate + (config.learning_rate - config.end_learning_rate) * share
 

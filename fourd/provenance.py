@@ -57,7 +57,8 @@ def find(dotted: str) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError(f"{dotted!r}: no module {error.name!r}; is its package installed or on PYTHONPATH?") from error
     if not hasattr(module, name):
-        known = [key for key, value in vars(module).items() if not key.startswith("_") and callable(value)]
+        own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}
+        known = [key for key, value in own.items() if not key.startswith("_") and callable(value)]
         raise ValueError(f"{dotted!r}: module {module_name} has no {name!r}; it has {', '.join(sorted(known))}")
     return getattr(module, name)
 

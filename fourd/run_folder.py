@@ -21,6 +21,8 @@ def claim(
     Fields named in `free_to_change` (dotted) may differ from the earlier call's: they change nothing of
     the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
     out.mkdir(parents=True, exist_ok=True)
     for name, value in (("config.json", provenance.describe(config)), ("inputs.json", dict(inputs or {}))):
         _require_same(out / name, value, free_to_change)

@@ -10,6 +10,7 @@ import sys
 from rich.console import Console
 from rich.logging import RichHandler
 
+import fourd
 from fourd.video import UnreadableVideo
 
 COMMANDS = {
@@ -27,6 +28,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return
+    if arguments[0] == "--version":
+        print(f"fourd {fourd.__version__}")
         return
     name, *rest = arguments
     if name not in COMMANDS:
@@ -53,6 +57,6 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "fourd COMMAND --help lists a command's options.",
+            "fourd COMMAND --help lists a command's options; fourd --version says which version this is.",
         ]
     )
