@@ -13,7 +13,7 @@ from fourd.report.summary import Comparison
 
 # Narrow enough that the labels can still be read on a phone.
 _LABEL_WIDTH, _PLOT_WIDTH, _ROW_HEIGHT = 130, 300, 28
-_CURVE_WIDTH, _CURVE_HEIGHT, _MARGIN = 520, 260, 46
+_CURVE_WIDTH, _CURVE_HEIGHT, _MARGIN = 520, 260, 58
 
 
 def interval_plot(comparisons: Sequence[Comparison]) -> str:
