@@ -153,7 +153,7 @@ MISTAKES = {
     "no recipe": "returned a int; expected a fourd.trainer.RunConfig",
     "wrong device": "device 'gpu' cannot be used",
     "no such weights": "no.safetensors",
-    "out is a file": "File exists",
+    "out is a file": "is a file: name a folder",
     "no steps": "RunConfig.steps is 0: expected 1 or more",
     "no probe": "SimpleMAEConfig describes; fourd probe expects a ProbeConfig",
     "no study": "no such file; expected the folder of a study",

@@ -194,9 +194,11 @@ def poisoned_steps(config: trainer.RunConfig, out: Path) -> list[dict[str, Any]]
 
 
 def weights_at(config: trainer.RunConfig, folder: Path, step: int) -> dict[str, torch.Tensor]:
-    """Train up to a step; the learning rate does not know of the end during the warm-up."""
+    """Train up to a step, at a learning rate that does not know of the end."""
     if not step:
         return dict(start_of(config).state_dict())
+    constant = dataclasses.replace(config.optim, warmup_steps=0, end_learning_rate=config.optim.learning_rate)
+    config = dataclasses.replace(config, optim=constant)
     return dict(fit(dataclasses.replace(config, steps=step), folder / f"{step}").state_dict())
 
 

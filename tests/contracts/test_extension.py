@@ -78,7 +78,7 @@ SPOILED = [
     (backbone.fills_every_parameter, "nn.init.normal_(self.positions, std=0.02, generator=generator)", "pass"),
     (backbone.draws_weights_from_the_generator, "std=0.02, generator=generator", "std=0.02"),
     (backbone.builds_on_the_meta_device, "**2, config.width)", "**2, config.width, device='cpu')"),
-    (backbone.exposes_its_blocks, "nn.ModuleList(Block(", "list(Block("),
+    (backbone.exposes_its_blocks, "nn.ModuleList(", "list("),
     (backbone.says_its_feature_shape, "FeatureShape(clip.num_frames,", "FeatureShape(clip.num_frames // 2,"),
     (backbone.reads_uint8_and_float_alike, "unit_range(video)", "video.float()"),
     (backbone.gives_each_depth_alone_or_together, "for depth in depths]", "for depth in sorted(depths)]"),
