@@ -19,7 +19,7 @@ from fourd.trainer import RunConfig
 
 
 def laptop(data: str) -> RunConfig:
-    """Pretrain 4DS-S on clips of 16 frames of 112 pixels: about 15 clips/s on two CPU cores.
+    """Pretrain 4DS-S on clips of 16 frames of 112 pixels: about 11 clips/s on two CPU cores.
 
     `fourd pretrain --data DIR --out RUN`. Meant to be seen working, not to give good features.
     """
