@@ -6,7 +6,7 @@ import tempfile
 import jaxtyping
 import pytest
 
-# Before anything imports fourd: what it keeps in the user's cache lies in a folder of this session, one per worker,
+# Before anything imports fourd: what it keeps in the user's cache lies in a folder of its own, one per worker,
 # so that a tiny toy world is made once and then found there by every test.
 _HOME = tempfile.TemporaryDirectory(prefix="fourd-tests-home-", ignore_cleanup_errors=True)
 os.environ["HOME"] = os.environ["USERPROFILE"] = _HOME.name
