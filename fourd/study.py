@@ -73,7 +73,8 @@ class Contender:
 def run_study(config: StudyConfig, out: Path, seeds: Sequence[int]) -> Rows:
     """Do what is missing of a study, and return the rows of all `seeds`; they are in `out/rows.parquet`."""
     out = out.resolve()  # a folder is the same however it is spelled
-    run_folder.claim(out, config, free_to_change=["presentation"])
+    clips = {"train": config.train.build().fingerprint, "test": config.test.build().fingerprint}
+    run_folder.claim(out, config, free_to_change=["presentation"], inputs=clips)
     parts = [_controls(config, out)]
     for seed in sorted({*seeds, *finished_seeds(config, out)}):
         weights = pretrain(config, out, seed)

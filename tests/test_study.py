@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fourd import results, study
+from fourd.datasets.toy_world import World, dataset
 from fourd.study import StudyConfig, draw_pictures, run_study
 from tests.small_study import study as small_study
 from tests.small_study import tasks
@@ -139,3 +140,11 @@ def test_seeds_are_added(done, fits):
     assert len(fits) == 4
     scores = [results.select(rows.table, weights="random", seed=seed)["score"].to_pylist() for seed in (0, 1)]
     assert scores[0] != scores[1]
+
+
+def test_clips_of_another_version_are_another_study(done, monkeypatch):
+    config, out = done
+    monkeypatch.setattr(World, "name", property(lambda world: "v999"))
+    monkeypatch.setattr(dataset, "fill", lambda *arguments: None)
+    with pytest.raises(ValueError, match=r"inputs\.json belongs to another run: test, train differ"):
+        run_study(config, out, range(1))

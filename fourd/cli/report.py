@@ -12,6 +12,7 @@ import tyro
 from fourd import provenance, results
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.report import Story, terminal_table, write_report
+from fourd.report.summary import seeds_of
 from fourd.study import StudyConfig
 
 
@@ -39,8 +40,7 @@ def show(config: StudyConfig, out: Path) -> None:
     """Write the page of a study, print its table, and say where both are."""
     table, metrics = results.read_rows(out / "rows.parquet")
     headlines = dict(config.presentation.headlines)
-    seeds = sorted(path.name for path in out.glob("seed_*"))
-    curves = [(seed.replace("_", " "), out / seed / "pretrain" / "metrics.jsonl") for seed in seeds]
+    curves = [(f"seed {seed}", out / f"seed_{seed}" / "pretrain" / "metrics.jsonl") for seed in seeds_of(table)]
     environment = json.loads((out / "environment.json").read_text())
     page = write_report(
         out / "report.html", table, metrics, story(config, environment), out / "pictures", curves[:2], headlines
