@@ -30,9 +30,16 @@ class Subject:
     weights: str
     seed: int
 
-    def cell(self, task: Task[Any, Any, Any], readout: str, depth: float | None) -> Cell:
+    def cell(self, probe: Probe, head: Head) -> Cell:
         """Name the cell of one readout."""
-        return Cell(self.suite, task.name, self.backbone, self.weights, readout, task.kind, depth, self.seed)
+        return self._cell(probe.tasks[head.task], head.kind, probe.config.depths[head.depth], probe.blocks[head.depth])
+
+    def control_cell(self, task: Task[Any, Any, Any]) -> Cell:
+        """Name the cell of answers that know nothing of the pixels."""
+        return self._cell(task, "none", None, None)
+
+    def _cell(self, task: Task[Any, Any, Any], readout: str, depth: float | None, block: int | None) -> Cell:
+        return Cell(self.suite, task.name, self.backbone, self.weights, readout, task.kind, depth, block, self.seed)
 
 
 def evaluate(probe: Probe, dataset: Dataset, subject: Subject, precision: Precision = "bf16") -> Rows:
@@ -42,7 +49,7 @@ def evaluate(probe: Probe, dataset: Dataset, subject: Subject, precision: Precis
         for head, answer in zip(probe.heads, answers, strict=True):
             task, sample = probe.tasks[head.task], batch.tasks[head.task]
             scores = task.scores(answer, sample.query, sample.target)
-            cell = subject.cell(task, head.kind, probe.config.depths[head.depth])
+            cell = subject.cell(probe, head)
             collected.append(tabulate(cell, batch.key, batch.group, scores))
     return join(collected)
 
@@ -67,7 +74,7 @@ def evaluate_controls(tasks: Sequence[Task[Any, Any, Any]], train: Dataset, test
             sample: TaskSample[Any, Any] = batch.tasks[number]
             for name, control in controls.items():
                 answer = control(sample.query, batch.clip_shape, len(batch.key))
-                cell = Subject(suite, f"control:{name}", "none", 0).cell(task, "none", None)
+                cell = Subject(suite, f"control:{name}", "none", 0).control_cell(task)
                 scores = task.scores(answer, sample.query, sample.target)
                 collected.append(tabulate(cell, batch.key, batch.group, scores))
     return join(collected)
@@ -129,8 +136,7 @@ def draw_gallery(
 
 def _chosen(rows: Rows, probe: Probe, head: Head, subject: Subject, metric: Metric) -> list[tuple[str, int, float]]:
     """Choose clips by their place in the ranking of scores: kind, number in the dataset, score."""
-    task = probe.tasks[head.task]
-    cell = dataclasses.asdict(subject.cell(task, head.kind, probe.config.depths[head.depth]))
+    cell = dataclasses.asdict(subject.cell(probe, head))
     records = [
         record
         for record in rows.table.to_pylist()

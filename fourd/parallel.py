@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from fourd.types import Batch, Config, Objective, map_tensors
 
@@ -29,22 +30,36 @@ def materialise(config: Config[Objective], device: torch.device, seed: int) -> O
     objective.to_empty(device=device)
     with torch.no_grad():
         for tensor in (*objective.parameters(), *objective.buffers()):
-            if tensor.is_floating_point():
-                tensor.fill_(torch.nan)
+            if (unset := _unset_value(tensor)) is not None:
+                tensor.fill_(unset)
     objective.init_weights(torch.Generator(device).manual_seed(seed))
     require_finite(objective)
     return objective
 
 
 def require_finite(objective: Objective) -> None:
-    """Raise RuntimeError when a parameter or a buffer holds a number that is not finite."""
+    """Raise RuntimeError when a parameter or a buffer holds a number that is not finite, or was never set."""
     named = (*objective.named_parameters(), *objective.named_buffers())
-    unset = [name for name, value in named if not bool(torch.isfinite(value).all())]
+    unset = [name for name, value in named if _holds_unset(value)]
     if unset:
         raise RuntimeError(
-            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite: {unset[:5]}; "
+            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite, or never set: {unset[:5]}; "
             "its init_weights must fill every parameter and buffer"
         )
+
+
+def _unset_value(tensor: Tensor) -> float | int | None:
+    """Choose what marks a tensor as never set: NaN, or the least whole number, if no index can be it."""
+    if tensor.is_floating_point():
+        return torch.nan
+    return torch.iinfo(tensor.dtype).min if tensor.dtype.is_signed else None
+
+
+def _holds_unset(tensor: Tensor) -> bool:
+    if tensor.is_floating_point():
+        return not bool(torch.isfinite(tensor).all())
+    unset = _unset_value(tensor)
+    return unset is not None and bool((tensor == unset).any())
 
 
 def find_device(name: str) -> torch.device:

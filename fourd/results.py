@@ -31,11 +31,13 @@ _CELL_FIELDS = [
     ("task", pa.string()),
     ("metric", pa.string()),
     ("depth", pa.float64()),
+    ("block", pa.int64()),
     ("seed", pa.int64()),
 ]
+_NULLABLE = ("depth", "block")
 ROW_SCHEMA = pa.schema(
     [
-        pa.field(name, kind, nullable=name == "depth")
+        pa.field(name, kind, nullable=name in _NULLABLE)
         for name, kind in [
             *_CELL_FIELDS,
             ("clip", pa.string()),
@@ -57,7 +59,8 @@ Average = Literal["clip_mean", "weighted_mean"]
 class Cell:
     """Name what was evaluated: one backbone with its weights, read out for one task of a suite's entry.
 
-    `depth` is the fraction of the backbone's depth that is read, None where that has no meaning.
+    `depth` is the fraction of the backbone's depth that is read, and `block` the number of blocks that this came to
+    mean (see `Backbone.block_at`); None where that has no meaning.
     """
 
     suite: str
@@ -67,6 +70,7 @@ class Cell:
     readout: str
     task: str
     depth: float | None
+    block: int | None
     seed: int
 
 
@@ -174,7 +178,7 @@ def _conform(table: pa.Table, where: str) -> pa.Table:
     table = table.select(ROW_SCHEMA.names)
     empty = [f.name for f in ROW_SCHEMA if not f.nullable and table[f.name].null_count]
     if empty:
-        raise ValueError(f"{where}: columns {empty} hold nulls; only 'depth' may")
+        raise ValueError(f"{where}: columns {empty} hold nulls; only {' and '.join(_NULLABLE)} may")
     return table.cast(ROW_SCHEMA)
 
 

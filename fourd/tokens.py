@@ -10,6 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from fourd.types import ClipShape, Interpolation, NativeInput
+
 Triple = tuple[int, int, int]
 
 _PATTERN = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"
@@ -29,12 +31,26 @@ def unit_range(video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]
     raise ValueError(f"video has dtype {video.dtype}; expected uint8, or float in [0, 1]")
 
 
-def resize_frames(video: Float[Tensor, "B T 3 H W"], size: tuple[int, int]) -> Float[Tensor, "B T 3 h w"]:
-    """Resize every frame to `size` (height, width), bilinear with antialiasing; native input is untouched."""
+def resize_frames(
+    video: Float[Tensor, "B T 3 H W"], size: tuple[int, int], how: Interpolation = "bilinear"
+) -> Float[Tensor, "B T 3 h w"]:
+    """Resize every frame to `size` (height, width), with antialiasing; native input is untouched.
+
+    Bicubic overshoots at edges; what leaves [0, 1] is cut off, as 8-bit pictures would do.
+    """
     if tuple(video.shape[-2:]) == tuple(size):
         return video
-    frames = F.interpolate(video.flatten(0, 1), size=size, mode="bilinear", antialias=True, align_corners=False)
-    return frames.unflatten(0, video.shape[:2])
+    frames = F.interpolate(video.flatten(0, 1), size=size, mode=how, antialias=True, align_corners=False)
+    return (frames if how == "bilinear" else frames.clamp(0, 1)).unflatten(0, video.shape[:2])
+
+
+def native_pixels(video: Shaped[Tensor, "B T 3 H W"], native: NativeInput) -> Float[Tensor, "B T 3 h w"]:
+    """Bring clips to [0, 1] and, where `native` is fixed, to its size; raise ValueError for what it does not take."""
+    if video.ndim != 5 or video.shape[2] != 3:
+        raise ValueError(f"video has shape {tuple(video.shape)}; expected B T 3 H W")
+    native.grid(ClipShape(video.shape[1], video.shape[3], video.shape[4]))
+    pixels = unit_range(video)
+    return resize_frames(pixels, native.size, native.interpolation) if native.fixed else pixels
 
 
 # ----------------------------------------------------------------------------- patches
@@ -133,6 +149,21 @@ def _waves(position: Float[Tensor, " N"], width: int) -> Float[Tensor, "N d"]:
     frequency = 100.0 ** -(torch.arange(half) / max(half, 1))
     angle = position[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+
+
+def resample_positions(table: Float[Tensor, "N D"], grid: Triple, wanted: Triple) -> Float[Tensor, "M D"]:
+    """Resample a table of positions from one token grid to another, cubic along each axis (not from the paper).
+
+    The grid it already has passes unchanged, to the bit.
+    """
+    if grid == wanted:
+        return table
+    resampled = table.unflatten(0, grid)
+    for axis, (have, want) in enumerate(zip(grid, wanted, strict=True)):
+        if have != want:
+            matrix = cubic_resampling(have, want).to(table)
+            resampled = torch.tensordot(matrix, resampled, dims=([1], [axis])).movedim(0, axis)
+    return resampled.flatten(0, 2)
 
 
 def fourier_features(coordinates: Float[Tensor, "*shape d"], num_octaves: int) -> Float[Tensor, "*shape e"]:

@@ -8,6 +8,7 @@ class. Letters in shapes: `B` clips, `T` frames, `H W` pixels, `t h w` the token
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 ReadoutKind = Literal["attention", "linear"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 # ----------------------------------------------------------------------------- shapes
 
@@ -30,6 +32,39 @@ class ClipShape:
     num_frames: int
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class NativeInput:
+    """Say which clips a backbone takes, and how its tokens divide them.
+
+    `num_frames` is None for a backbone that looks at each frame by itself. `patch` counts the frames,
+    rows and columns that one token covers; its first number is the temporal stride. While `fixed`, clips
+    are resized to `size` (height, width), by `interpolation` with antialiasing, and other lengths are
+    refused; otherwise clips keep their own size and length, and the backbone resamples its positions.
+    """
+
+    num_frames: int | None
+    size: tuple[int, int]
+    patch: tuple[int, int, int]
+    interpolation: Interpolation = "bilinear"
+    fixed: bool = True
+
+    def grid(self, clip: ClipShape) -> tuple[int, int, int]:
+        """Count the tokens along time, height and width; raise ValueError for a clip that cannot be taken."""
+        if self.fixed and self.num_frames not in (None, clip.num_frames):
+            raise ValueError(
+                f"clips have {clip.num_frames} frames; this backbone takes {self.num_frames}. Cut them into windows "
+                "(fourd.windows), repeat a still image, or load it with native_size=False"
+            )
+        extent = (clip.num_frames, *(self.size if self.fixed else (clip.height, clip.width)))
+        if any(length < side or length % side for length, side in zip(extent, self.patch, strict=True)):
+            raise ValueError(
+                f"a clip of {extent} (frames, height, width) cannot be cut into patches of {self.patch}; "
+                "expected whole multiples"
+            )
+        t, h, w = (length // side for length, side in zip(extent, self.patch, strict=True))
+        return t, h, w
 
 
 @dataclass(frozen=True)
@@ -247,11 +282,26 @@ class Backbone(nn.Module, ABC):
     blocks: nn.ModuleList
     """The transformer's blocks in order, so that sharding and checkpointing stay outside of the model."""
 
+    @property
+    @abstractmethod
+    def native_input(self) -> NativeInput:
+        """Say which clips `forward` takes."""
+
+    def block_at(self, depth: float) -> int:
+        """Turn a fraction of depth into the number of blocks whose output is given: `ceil(depth * L)`.
+
+        Raises ValueError unless 0 < depth <= 1.
+        """
+        if not 0 < depth <= 1:
+            raise ValueError(f"depth is {depth}; expected 0 < depth <= 1")
+        return math.ceil(depth * len(self.blocks))
+
     @abstractmethod
     def forward(self, video: Tensor, depths: Sequence[float]) -> tuple[Features, ...]:
         """Encode clips and return one feature grid per requested fraction of depth, 0 < depth <= 1.
 
-        video: `B T 3 H W`, uint8, or float in [0, 1]; RGB.
+        video: `B T 3 H W`, uint8, or float in [0, 1]; RGB. Which block a depth names: see `block_at`.
+        Raises ValueError for a clip that `native_input` does not take.
         """
 
     @abstractmethod
@@ -355,7 +405,13 @@ class Config(ABC, Generic[BuiltT]):
 
 @dataclass(frozen=True)
 class BackboneConfig(Config[Backbone]):
-    """Describe a backbone. A plug-in module exports `tiny()` and its named sizes."""
+    """Describe a backbone. A plug-in module exports `tiny()` and its named sizes.
+
+    native_size: resize clips to the backbone's own size and refuse other lengths; False keeps the size and
+    length of the clips, and resamples what is tied to them (see `NativeInput.fixed`).
+    """
+
+    native_size: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -117,18 +117,20 @@ class Line(Objective):
 
 @dataclass(frozen=True)
 class HollowConfig(ObjectiveConfig):
-    """Describe an objective that forgets a buffer which no state holds."""
+    """Describe an objective that forgets two buffers which no state holds."""
 
     def build(self) -> Hollow:
         return Hollow()
 
 
 class Hollow(Line):
-    """Forget to fill a buffer."""
+    """Forget to fill a buffer of numbers and one of whole numbers."""
 
     def __init__(self) -> None:
         super().__init__(LineConfig())
         self.register_buffer("table", torch.empty(2), persistent=False)
+        self.register_buffer("index", torch.empty(2, dtype=torch.long), persistent=False)
+        self.register_buffer("mask", torch.empty(2, dtype=torch.bool), persistent=False)  # no mark can be told here
 
 
 OPTIM = OptimConfig(learning_rate=0.05, warmup_steps=3)

@@ -209,7 +209,7 @@ def test_embedding_some_tokens_equals_embedding_all_and_picking(tiny):
 
 
 def test_another_number_of_frames_is_an_error(tiny):
-    with pytest.raises(ValueError, match="video has 8 frames; this backbone takes 4"):
+    with pytest.raises(ValueError, match="clips have 8 frames; this backbone takes 4"):
         tiny(clips(num_frames=8), [0.95])
     with pytest.raises(ValueError, match="clips have 8 frames; this backbone takes 4"):
         tiny.feature_shape(ClipShape(8, 32, 32))

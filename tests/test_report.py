@@ -56,7 +56,7 @@ def make_rows(levels: Levels = LEVELS, seeds: tuple[int, ...] = (0,)) -> list[di
             control = backbone.startswith("control:")
             same = {"suite": "toy_v1", "entry": entry, "task": entry, "metric": HEADLINES[entry]}
             same |= {"backbone": backbone, "weights": weights, "readout": "none" if control else "attention"}
-            same |= {"depth": None if control else 1.0}
+            same |= {"depth": None if control else 1.0, "block": None if control else 5}
             for seed in (0,) if control else seeds:
                 rows += [
                     {**same, "seed": seed, "clip": f"clip{i}", "group": f"scene{i // 2}", "score": s, "weight": 1.0}

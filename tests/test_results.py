@@ -20,7 +20,7 @@ from fourd.types import Metric, Score
 
 ERROR = Metric("error_px", "Error", higher_is_better=False, unit="px")
 HITS = Metric("hits", "Hits", higher_is_better=True)
-CELL = Cell("suite-1", "points", "vit", "run-7", "attention", "point_tracking", depth=0.95, seed=0)
+CELL = Cell("suite-1", "points", "vit", "run-7", "attention", "point_tracking", depth=0.95, block=10, seed=0)
 
 
 def rows(
@@ -105,13 +105,13 @@ def test_many_rows_are_a_few_megabytes(tmp_path: Path):
     [
         (lambda t: t.drop_columns(["clip"]), r"missing columns \['clip'\]"),
         (lambda t: t.append_column("extra", t["clip"]), r"unknown columns \['extra'\]"),
-        (lambda t: t.set_column(8, "seed", pa.array(["0", "0"])), r"seed is string, expected int64"),
-        (lambda t: t.set_column(9, "clip", pa.array(["a", None])), r"\['clip'\] hold nulls; only 'depth' may"),
+        (lambda t: t.set_column(9, "seed", pa.array(["0", "0"])), r"seed is string, expected int64"),
+        (lambda t: t.set_column(10, "clip", pa.array(["a", None])), r"\['clip'\] hold nulls; only depth and block may"),
         (
-            lambda t: t.set_column(11, "score", pa.array([0.0, np.nan])),
+            lambda t: t.set_column(12, "score", pa.array([0.0, np.nan])),
             r"1 rows have a score that is not finite.*00001",
         ),
-        (lambda t: t.set_column(12, "weight", pa.array([0.0, -1.0])), r"1 rows have .* weight that is not .*>= 0"),
+        (lambda t: t.set_column(13, "weight", pa.array([0.0, -1.0])), r"1 rows have .* weight that is not .*>= 0"),
         (lambda t: pa.concat_tables([t, t]), r"2 rows are there more than once.*clip0000"),
         (lambda t: t.set_column(6, "metric", pa.array(["x", "x"])), r"metrics \['x'\] are not described.*'error_px'"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from fourd.tokens import (
     cubic_resampling,
     fourier_features,
     grid_of,
+    native_pixels,
     num_kept,
     patchify,
     random_visible,
+    resample_positions,
     resample_time,
     resize_frames,
     sincos_positions,
@@ -24,6 +27,8 @@ from fourd.tokens import (
     unit_range,
     unpatchify,
 )
+from fourd.types import NativeInput
+from tests.contracts.nouns import shapes_unchecked
 
 small = st.integers(1, 3)
 triples = st.tuples(small, small, small)
@@ -60,6 +65,38 @@ def test_every_frame_is_resized_by_itself():
     video = torch.rand(2, 3, 3, 8, 8)
     one = resize_frames(video[1:, 2:], (5, 7))
     torch.testing.assert_close(resize_frames(video, (5, 7))[1:, 2:], one)
+
+
+def test_bicubic_resizing_stays_within_the_range():
+    edge = torch.zeros(1, 1, 3, 8, 8)
+    edge[..., 4:] = 1
+    smooth, sharp = (resize_frames(edge, (12, 12), how) for how in ("bilinear", "bicubic"))
+    assert not torch.equal(smooth, sharp)
+    assert sharp.min() >= 0
+    assert sharp.max() <= 1
+
+
+FIXED = NativeInput(4, (16, 16), (2, 8, 8))
+
+
+def test_pixels_are_brought_to_the_native_size_or_kept():
+    video = torch.rand(1, 4, 3, 24, 40)
+    assert native_pixels(video, FIXED).shape == (1, 4, 3, 16, 16)
+    assert native_pixels(video, replace(FIXED, fixed=False)) is video
+
+
+@pytest.mark.parametrize(
+    ("native", "shape", "message"),
+    [
+        (FIXED, (1, 8, 3, 16, 16), "clips have 8 frames; this backbone takes 4"),
+        (FIXED, (4, 3, 16, 16), r"video has shape \(4, 3, 16, 16\); expected B T 3 H W"),
+        (replace(FIXED, fixed=False), (1, 4, 3, 20, 16), r"\(4, 20, 16\).*patches of \(2, 8, 8\)"),
+        (NativeInput(None, (16, 16), (2, 8, 8)), (1, 3, 3, 16, 16), r"\(3, 16, 16\).*patches of \(2, 8, 8\)"),
+    ],
+)
+def test_clips_that_cannot_be_taken_are_refused(native, shape, message):
+    with shapes_unchecked(), pytest.raises(ValueError, match=message):
+        native_pixels(torch.rand(shape), native)
 
 
 # ----------------------------------------------------------------------------- patches
@@ -205,6 +242,26 @@ def test_sincos_positions_give_each_axis_its_own_share():
         assert not torch.equal(part, part.select(axis, 0).unsqueeze(axis).expand_as(part))
         for other in {0, 1, 2} - {axis}:
             assert torch.equal(part, part.select(other, 0).unsqueeze(other).expand_as(part))
+
+
+def test_positions_of_the_same_grid_pass_unchanged():
+    table = torch.rand(24, 5)
+    assert resample_positions(table, (2, 3, 4), (2, 3, 4)) is table
+
+
+def test_positions_are_resampled_along_each_axis_like_a_picture():
+    table = torch.rand(12, 5)
+    wanted = resample_positions(table, (1, 3, 4), (1, 6, 5)).reshape(6, 5, 5)
+    picture = table.reshape(1, 3, 4, 5).permute(0, 3, 1, 2)
+    expected = F.interpolate(picture, (6, 5), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    torch.testing.assert_close(wanted, expected)
+
+
+def test_positions_that_fall_along_time_fall_evenly_when_there_are_more_of_them():
+    ramp = torch.arange(8.0)[:, None].repeat_interleave(4, dim=0)  # 8 x 2 x 2 tokens, each its own time
+    finer = resample_positions(ramp, (8, 2, 2), (16, 2, 2)).reshape(16, 4)
+    torch.testing.assert_close(finer[4:12, 0].diff(), torch.full((7,), 0.5))
+    assert torch.equal(finer, finer[:, :1].expand(-1, 4))
 
 
 def test_fourier_features_follow_the_formula():

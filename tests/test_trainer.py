@@ -252,7 +252,7 @@ def test_a_backbone_is_taken_from_a_file(tmp_path):
 
 
 def test_an_unset_buffer_is_noticed_even_if_no_state_holds_it():
-    with pytest.raises(RuntimeError, match=r"1 parameters of Hollow .*table"):
+    with pytest.raises(RuntimeError, match=r"2 parameters of Hollow .*table.*index"):
         parallel.materialise(HollowConfig(), torch.device("cpu"), 0)
 
 

@@ -10,8 +10,8 @@ from einops import reduce
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from fourd.tokens import Triple, grid_of, resize_frames, sincos_positions, unit_range
-from fourd.types import Backbone, BackboneConfig, ClipShape, Features, FeatureShape
+from fourd.tokens import Triple, native_pixels, sincos_positions
+from fourd.types import Backbone, BackboneConfig, ClipShape, Features, FeatureShape, NativeInput
 
 _COLOUR_GAIN = 4.0  # colours weigh about as much as positions after a readout's norm
 
@@ -22,29 +22,32 @@ class MeanPixel(Backbone):
     def __init__(self, config: MeanPixelConfig) -> None:
         super().__init__()
         self.config = config
-        self.grid = grid_of(config.num_frames, config.size, config.patch)
         self.blocks = nn.ModuleList()
+        self.native_input.grid(ClipShape(config.num_frames, *config.size))
+
+    @property
+    def native_input(self) -> NativeInput:
+        """Say which clips `forward` takes."""
+        config = self.config
+        return NativeInput(config.num_frames, config.size, config.patch, fixed=config.native_size)
 
     def forward(self, video: Shaped[Tensor, "B T 3 H W"], depths: Sequence[float]) -> tuple[Features, ...]:
         """Average the colours; every depth gives the same features, for there is but one."""
-        if any(not 0 < depth <= 1 for depth in depths):
-            raise ValueError(f"depths are {tuple(depths)}; expected 0 < depth <= 1")
-        if video.ndim != 5 or video.shape[2] != 3 or video.shape[1] != self.config.num_frames:
-            raise ValueError(f"video has shape {tuple(video.shape)}; expected B {self.config.num_frames} 3 H W")
-        features = Features(self._describe(resize_frames(unit_range(video), self.config.size)))
+        for depth in depths:
+            self.block_at(depth)
+        features = Features(self._describe(native_pixels(video, self.native_input)))
         return tuple(features for _ in depths)
 
     def _describe(self, pixels: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B t h w D"]:
         pt, ph, pw = self.config.patch
         colour = reduce(pixels, "b (t pt) c (h ph) (w pw) -> b t h w c", "mean", pt=pt, ph=ph, pw=pw)
-        places = sincos_positions(self.grid, self.config.width - 3).to(colour).unflatten(0, self.grid)
+        grid = (colour.shape[1], colour.shape[2], colour.shape[3])
+        places = sincos_positions(grid, self.config.width - 3).to(colour).unflatten(0, grid)
         return torch.cat([_COLOUR_GAIN * (colour - 0.5), places.expand(len(colour), -1, -1, -1, -1)], dim=-1)
 
     def feature_shape(self, clip: ClipShape) -> FeatureShape:
         """Say which grid `forward` gives."""
-        if clip.num_frames != self.config.num_frames:
-            raise ValueError(f"clips have {clip.num_frames} frames; this backbone takes {self.config.num_frames}")
-        return FeatureShape(*self.grid, self.config.width)
+        return FeatureShape(*self.native_input.grid(clip), self.config.width)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Do nothing: there is no parameter."""

@@ -19,13 +19,13 @@ from fourd.layers import Block, init_lecun_normal
 from fourd.tokens import (
     Triple,
     grid_of,
+    native_pixels,
     patchify,
-    resize_frames,
+    resample_positions,
     sincos_positions,
     take_tokens,
-    unit_range,
 )
-from fourd.types import Backbone, BackboneConfig, ClipShape, Features, FeatureShape
+from fourd.types import Backbone, BackboneConfig, ClipShape, Features, FeatureShape, NativeInput
 
 TableInit = Literal["normal", "sincos"]
 
@@ -57,7 +57,7 @@ def feature_index(depth: float, num_blocks: int) -> int:
 
 
 class VideoViT(Backbone):
-    """Encode a clip of fixed length and size."""
+    """Encode a clip; one of other than its native length and size by resampling the positions, if so configured."""
 
     def __init__(self, config: VideoViTConfig) -> None:
         super().__init__()
@@ -76,39 +76,47 @@ class VideoViT(Backbone):
         """Count the tokens of a whole clip."""
         return len(self.positions)
 
+    @property
+    def native_input(self) -> NativeInput:
+        """Say which clips `forward` takes."""
+        config = self.config
+        return NativeInput(config.num_frames, config.size, config.patch, fixed=config.native_size)
+
+    def block_at(self, depth: float) -> int:
+        """Turn a fraction of depth into a number of blocks, as the official code counts (see `feature_index`)."""
+        return max(feature_index(depth, len(self.blocks)) - 1, 0)
+
     def pixels(self, video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 h w"]:
-        """Bring clips to [0, 1] and to the native size; raise ValueError for another number of frames."""
-        if video.ndim != 5 or video.shape[2] != 3:
-            raise ValueError(f"video has shape {tuple(video.shape)}; expected B T 3 H W")
-        if video.shape[1] != self.config.num_frames:
-            raise ValueError(f"video has {video.shape[1]} frames; this backbone takes {self.config.num_frames}")
-        return resize_frames(unit_range(video), self.config.size)
+        """Bring clips to [0, 1] and to the native size; raise ValueError for what this backbone does not take."""
+        return native_pixels(video, self.native_input)
 
     def embed(
         self, pixels: Float[Tensor, "B T 3 h w"], visible: Int[Tensor, "B n"] | None = None
     ) -> Float[Tensor, "B n D"]:
         """Embed patches with their positions; only the `visible` ones when given."""
-        patches = patchify(pixels, self.config.patch)
+        positions = resample_positions(self.positions, self.grid, self._grid_of(pixels))
+        patches = patchify(pixels, self.config.patch).to(positions.dtype)
         if visible is None:
-            return self.patch_embedding(patches) + self.positions
+            return self.patch_embedding(patches) + positions
         # an embedding look-up, because its gradient is summed in a fixed order and indexing's is not
-        return self.patch_embedding(take_tokens(patches, visible)) + F.embedding(visible, self.positions)
+        return self.patch_embedding(take_tokens(patches, visible)) + F.embedding(visible, positions)
 
     def forward(self, video: Shaped[Tensor, "B T 3 H W"], depths: Sequence[float]) -> tuple[Features, ...]:
         """Encode clips; features are counted as the official code counts (see `feature_index`)."""
-        wanted = [feature_index(depth, len(self.blocks)) for depth in depths]
-        x = self.embed(self.pixels(video))
-        entries = {0: x, 1: x}
-        for number, block in enumerate(self.blocks[: max(max(wanted) - 1, 0)]):
-            x = block(x)
-            entries[number + 2] = x
-        return tuple(Features(entries[index].unflatten(1, self.grid)) for index in wanted)
+        wanted = [self.block_at(depth) for depth in depths]
+        pixels = self.pixels(video)
+        grid = self._grid_of(pixels)
+        outputs = [self.embed(pixels)]
+        for block in self.blocks[: max(wanted, default=0)]:
+            outputs.append(block(outputs[-1]))
+        return tuple(Features(outputs[number].unflatten(1, grid)) for number in wanted)
+
+    def _grid_of(self, pixels: Float[Tensor, "B T 3 h w"]) -> Triple:
+        return grid_of(pixels.shape[1], (pixels.shape[3], pixels.shape[4]), self.config.patch)
 
     def feature_shape(self, clip: ClipShape) -> FeatureShape:
         """Say which grid `forward` gives."""
-        if clip.num_frames != self.config.num_frames:
-            raise ValueError(f"clips have {clip.num_frames} frames; this backbone takes {self.config.num_frames}")
-        return FeatureShape(*self.grid, self.config.width)
+        return FeatureShape(*self.native_input.grid(clip), self.config.width)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fill every parameter as the official code does (positions: see `init_table`)."""

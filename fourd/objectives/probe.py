@@ -61,7 +61,10 @@ class Probe(Objective):
             for depth in range(len(config.depths))
         )
         with torch.device("meta"):
-            shape = config.backbone.build().feature_shape(config.clip)
+            blank = config.backbone.build()
+        shape = blank.feature_shape(config.clip)
+        self.blocks = tuple(blank.block_at(depth) for depth in config.depths)
+        """For each depth that is read, how many of the backbone's blocks that comes to."""
         if config.use != "encoded":
             self.backbone = config.backbone.build().requires_grad_(config.use == "finetuned")
         self.readouts = nn.ModuleList(

@@ -33,6 +33,8 @@ class SimpleMAE(Objective):
         super().__init__()
         self.config = config
         self.backbone: VideoViT = config.backbone.build()
+        if not config.backbone.native_size:
+            raise ValueError("SimpleMAE pretrains at the backbone's native size; expected native_size=True")
         if not 0 < config.num_decoder_blocks <= len(self.backbone.blocks):
             raise ValueError(
                 f"num_decoder_blocks is {config.num_decoder_blocks}; expected 1 to {len(self.backbone.blocks)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -179,6 +180,62 @@ def refuses_other_shapes_of_video(plugin: BackbonePlugin) -> None:
             backbone(wrong, (1.0,))
 
 
+def says_which_clips_it_takes(plugin: BackbonePlugin) -> None:
+    """`native_input` gives the grid of `feature_shape`, and refuses the lengths that `feature_shape` refuses."""
+    backbone = fresh(plugin)
+    native = backbone.native_input
+    assert native.fixed, "native_size is True by default"
+    clip = clip_for(backbone)
+    said = backbone.feature_shape(clip)
+    assert native.grid(clip) == (said.t, said.h, said.w)
+    assert (said.h, said.w) == tuple(pixels // side for pixels, side in zip(native.size, native.patch[1:], strict=True))
+    if native.num_frames is not None:
+        for refuse in (native.grid, backbone.feature_shape):
+            with pytest.raises(ValueError, match=str(native.num_frames)):
+                refuse(replace(clip, num_frames=2 * native.num_frames))
+
+
+def names_its_blocks(plugin: BackbonePlugin) -> None:
+    """`block_at` never falls with depth, stays within the blocks, and refuses what is no depth."""
+    backbone = fresh(plugin)
+    numbers = [backbone.block_at(depth) for depth in DEPTHS]
+    assert numbers == sorted(numbers)
+    assert 0 <= numbers[0] <= numbers[-1] <= len(backbone.blocks)
+    for depth in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError):  # noqa: PT011 -- the wording is the backbone's own
+            backbone.block_at(depth)
+
+
+def _free(plugin: BackbonePlugin) -> Backbone:
+    return initialised(replace(plugin.tiny(), native_size=False).build())
+
+
+def keeps_other_sizes_when_asked(plugin: BackbonePlugin) -> None:
+    """With `native_size=False` a longer, larger, wider clip gives a grid of its own, as `feature_shape` says."""
+    backbone = _free(plugin)
+    native = backbone.native_input
+    assert not native.fixed
+    num_frames = 2 * (native.num_frames or native.patch[0])
+    clip = ClipShape(num_frames, 2 * native.size[0], 3 * native.size[1])
+    said = backbone.feature_shape(clip)
+    assert (said.t, said.h, said.w) == native.grid(clip)
+    assert said.h * said.w == 6 * (native.size[0] // native.patch[1]) * (native.size[1] // native.patch[2])
+    (features,) = backbone(random_video(1, clip), (1.0,))
+    assert tuple(features.grid.shape) == (1, said.t, said.h, said.w, said.width)
+    assert features.grid.isfinite().all()
+    with shapes_unchecked(), pytest.raises(ValueError, match="patches"):
+        backbone(random_video(1, replace(clip, height=clip.height + 1)), (1.0,))
+
+
+def gives_the_same_at_its_native_size(plugin: BackbonePlugin) -> None:
+    """At the native size and length `native_size=False` changes nothing, to the bit."""
+    fixed, free = fresh(plugin), _free(plugin)
+    native = fixed.native_input
+    clip = ClipShape(native.num_frames or 2 * native.patch[0], *native.size)
+    video = random_video(2, clip)
+    assert_close(free(video, DEPTHS), fixed(video, DEPTHS), tolerance=0)
+
+
 CHECKS = (
     describes_a_backbone,
     fills_every_parameter,
@@ -193,4 +250,8 @@ CHECKS = (
     looks_at_the_pixels,
     learns_what_it_uses,
     refuses_other_shapes_of_video,
+    says_which_clips_it_takes,
+    names_its_blocks,
+    keeps_other_sizes_when_asked,
+    gives_the_same_at_its_native_size,
 )

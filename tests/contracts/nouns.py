@@ -55,20 +55,22 @@ def random_video(num_clips: int, clip: ClipShape, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
+_SPOILED_WHOLE_NUMBER = -77
+
+
 def fill_with_nan(module: nn.Module, trained_only: bool = False) -> None:
-    """Spoil parameters and buffers, so that whatever is not initialised afterwards shows."""
+    """Spoil parameters and buffers, whole numbers too, so that whatever is not initialised afterwards shows."""
     buffers = [] if trained_only else list(module.buffers())
     parameters = [p for p in module.parameters() if p.requires_grad or not trained_only]
     with torch.no_grad():
         for tensor in (*parameters, *buffers):
-            if tensor.is_floating_point():
-                tensor.fill_(torch.nan)
+            tensor.fill_(torch.nan if tensor.is_floating_point() else _SPOILED_WHOLE_NUMBER)
 
 
 def names_with_nan(module: nn.Module) -> list[str]:
-    """Name the parameters and buffers that hold a NaN."""
+    """Name the parameters and buffers that hold a NaN, or a whole number that `fill_with_nan` left."""
     tensors = (*module.named_parameters(), *module.named_buffers())
-    return [name for name, tensor in tensors if tensor.is_floating_point() and tensor.isnan().any()]
+    return [name for name, tensor in tensors if (tensor.isnan() | (tensor == _SPOILED_WHOLE_NUMBER)).any()]
 
 
 @contextmanager

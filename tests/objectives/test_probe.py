@@ -14,7 +14,7 @@ from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.optim import OptimConfig, build_optimizer
 from fourd.tasks import action, camera_pose
 from fourd.tasks.camera_pose import first_from_last
-from fourd.types import Backbone, BackboneConfig, Batch, ClipShape, Features, FeatureShape
+from fourd.types import Backbone, BackboneConfig, Batch, ClipShape, Features, FeatureShape, NativeInput
 
 CLIP = ClipShape(4, 32, 32)
 CONFIG = replace(probe.tiny(), backbone=video_vit.tiny(), depths=(0.5, 1.0))
@@ -133,6 +133,10 @@ class Noisy(Backbone):
         super().__init__()
         self.blocks = nn.ModuleList()
         self.norm, self.dropout = nn.BatchNorm1d(8), nn.Dropout(0.5)
+
+    @property
+    def native_input(self) -> NativeInput:
+        return NativeInput(None, (32, 32), (2, 16, 16))
 
     def forward(self, video: Tensor, depths: tuple[float, ...]) -> tuple[Features, ...]:
         tokens = video.float().mean(dim=(1, 2)).flatten(1)[:, :64].reshape(-1, 8)
