@@ -112,16 +112,18 @@ class StoredState:
 def fill(module: nn.Module, stored: StoredState, prefix: str = "", dtype: torch.dtype | None = None) -> None:
     """Give a module on the meta device the stored tensors whose names begin with `prefix`, memory-mapped.
 
-    Raises ValueError listing what is missing, unexpected, of another shape or not finite. A module with
-    buffers that no state holds is refused, since nothing would fill them.
+    dtype: of the parameters; buffers keep theirs, such as tables of frequencies that have to be exact. Raises
+    ValueError listing what is missing, unexpected or of another shape. A module with buffers that no state holds is
+    refused, since nothing would fill them.
     """
     shapes = {name.removeprefix(prefix): shape for name, shape in stored.shapes.items() if name.startswith(prefix)}
     state = module.state_dict()
     require_same(shapes, shapes_of(state), str(stored.path), _ADVICE)
-    hidden = sorted({name for name, _ in module.named_buffers()} - state.keys())
-    if hidden:
-        raise ValueError(f"{type(module).__name__} has buffers that no file holds: {listed(hidden)}")
-    module.load_state_dict({name: stored.read(prefix + name, dtype) for name in state}, strict=True, assign=True)
+    buffers = {name for name, _ in module.named_buffers()}
+    if buffers - state.keys():
+        raise ValueError(f"{type(module).__name__} has buffers no file holds: {listed(sorted(buffers - state.keys()))}")
+    tensors = {name: stored.read(prefix + name, None if name in buffers else dtype) for name in state}
+    module.load_state_dict(tensors, strict=True, assign=True)
 
 
 def require_finite(module: nn.Module, source: Path | str) -> None:
