@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourd.extract import extract as extract
+    from fourd.extraction import ExtractConfig as ExtractConfig
+    from fourd.extraction import extract as extract
     from fourd.weights.hub import from_pretrained as from_pretrained
     from fourd.weights.hub import push_to_hub as push_to_hub
     from fourd.weights.hub import save_pretrained as save_pretrained
@@ -18,6 +19,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "fourd.weights.load",
     "load_depth": "fourd.weights.load",
+    "extract": "fourd.extraction",
+    "ExtractConfig": "fourd.extraction",
     "save_pretrained": "fourd.weights.hub",
     "from_pretrained": "fourd.weights.hub",
     "push_to_hub": "fourd.weights.hub",

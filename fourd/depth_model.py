@@ -36,7 +36,6 @@ class DepthModel(nn.Module):
         return Depth(metres, metres > 0)
 
 
-
 @dataclass(frozen=True)
 class DepthModelConfig(Config[DepthModel]):
     """Describe a depth model: what reads what, at which fraction of the backbone's depth (0.95 when released)."""

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from typing import NamedTuple, cast
 
 import av
@@ -29,6 +30,8 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from fourd.types import Interpolation
+
 MAX_PIXELS = 2**25
 """The largest picture that is decoded: 8K television just fits. Not from the paper."""
 
@@ -37,6 +40,9 @@ CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg")
 
 _SEEK_GAIN = 8
 """A jump costs about as much as decoding this many frames."""
+
+_MAX_EARLY = 32
+"""A frame for which this many later ones have come is taken to be lost; decoders reorder within 16."""
 
 FilePath = str | os.PathLike[str]
 
@@ -183,7 +189,8 @@ def _key_stamps(packets: Sequence[_Packet], pts: Int64[np.ndarray, " F"]) -> Int
 
 def _with_picture(path: FilePath, info: VideoInfo) -> VideoInfo:
     """Add what only a decoded frame tells: its size and how it has to be turned."""
-    frame = _decode_span(path, info, np.array([0]), num_threads=1)[0]
+    with closing(_decode_span(path, info, np.array([0]), num_threads=1)) as frames:
+        _, frame = next(frames)
     rotation = _rotation(path, frame)
     width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     return dataclasses.replace(info, width=width, height=height, rotation=rotation)
@@ -275,14 +282,55 @@ def decode(
     The tensor lies in memory with its colours last, which is what `crop_resize` is fast on.
     Raises: IndexError for a frame that the film does not have, UnreadableVideo for one that is damaged.
     """
+    indices = _checked_indices(path, frame_indices, info)
+    pictures = dict(_pictures(path, np.unique(indices), info, num_threads))
+    return torch.from_numpy(np.stack([pictures[index] for index in indices.tolist()])).permute(0, 3, 1, 2)
+
+
+def stream(
+    path: FilePath, frame_indices: Sequence[int] | Int[np.ndarray, " T"], info: VideoInfo, *, num_threads: int = 1
+) -> Generator[UInt8[Tensor, "3 H W"], None, None]:
+    """Decode the named frames of a film one after the other, to the bit as `decode` does, in one pass.
+
+    The numbers must not fall; a frame named twice is given twice. Memory does not grow with their count.
+    Raises: IndexError and ValueError at once; UnreadableVideo when the first frame is reached that cannot be had.
+    """
+    indices = _checked_indices(path, frame_indices, info)
+    if (np.diff(indices) < 0).any():
+        raise ValueError(f"{os.fspath(path)}: the frames to stream go backwards: sort them, or use decode")
+    return _stream(path, indices, info, num_threads)
+
+
+def _stream(
+    path: FilePath, indices: Int64[np.ndarray, " T"], info: VideoInfo, num_threads: int
+) -> Generator[UInt8[Tensor, "3 H W"], None, None]:
+    """Give each picture as often as its number stands in `indices`."""
+    wanted, counts = np.unique(indices, return_counts=True)
+    with closing(_pictures(path, wanted, info, num_threads)) as pictures:
+        for (_, picture), count in zip(pictures, counts.tolist(), strict=True):
+            frame = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+            yield from repeat(frame, count)
+
+
+def _checked_indices(
+    path: FilePath, frame_indices: Sequence[int] | Int[np.ndarray, " T"], info: VideoInfo
+) -> Int64[np.ndarray, " T"]:
+    """Refuse frames that a film does not have."""
     indices = np.asarray(frame_indices, np.int64)
     if len(indices) == 0 or indices.min() < 0 or indices.max() >= info.num_frames:
-        raise IndexError(f"{os.fspath(path)}: asked for frames {indices.tolist()}, expected 0 to {info.num_frames - 1}")
-    pictures: dict[int, np.ndarray] = {}
-    for span in _spans(np.unique(indices), info):
-        frames = _decode_span(path, info, span, num_threads)
-        pictures |= {index: _picture(path, frame, info) for index, frame in frames.items()}
-    return torch.from_numpy(np.stack([pictures[index] for index in indices.tolist()])).permute(0, 3, 1, 2)
+        listed = np.array2string(indices, threshold=20, separator=", ")
+        raise IndexError(f"{os.fspath(path)}: asked for frames {listed}, expected 0 to {info.num_frames - 1}")
+    return indices
+
+
+def _pictures(
+    path: FilePath, wanted: Int64[np.ndarray, " U"], info: VideoInfo, num_threads: int
+) -> Generator[tuple[int, UInt8[np.ndarray, "H W 3"]], None, None]:
+    """Give the pictures of sorted frame numbers, in order."""
+    for span in _spans(wanted, info):
+        with closing(_decode_span(path, info, span, num_threads)) as frames:
+            for index, frame in frames:
+                yield index, _picture(path, frame, info)
 
 
 def _spans(wanted: Int64[np.ndarray, " U"], info: VideoInfo) -> list[Int64[np.ndarray, " S"]]:
@@ -294,33 +342,47 @@ def _spans(wanted: Int64[np.ndarray, " U"], info: VideoInfo) -> list[Int64[np.nd
 
 def _decode_span(
     path: FilePath, info: VideoInfo, span: Int64[np.ndarray, " S"], num_threads: int
-) -> dict[int, VideoFrame]:
+) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decode frames from the key frame before the first of them, or from further back if the file seeks badly."""
-    keys = info.key_pts[info.key_pts <= info.pts[span[0]]][-2:][::-1]
-    frames: dict[int, VideoFrame] = {}
-    for start_pts in [None] if info.counted else [*keys.tolist(), None]:
-        frames = _find_frames(_decoded(path, start_pts, num_threads), info, span)
-        if len(frames) == len(span):
-            return frames
-    missing = next(index for index in span.tolist() if index not in frames)
-    raise UnreadableVideo(path, f"frame {missing} of {info.num_frames} cannot be decoded: damaged, or changed since")
+    given = 0
+    while given < len(span):
+        before = given
+        for start_pts in _starts(info, int(span[given])):
+            with closing(_find_frames(_decoded(path, start_pts, num_threads), info, span[given:])) as found:
+                for frame in found:
+                    yield int(span[given]), frame
+                    given += 1
+            if given > before:
+                break
+        else:
+            raise UnreadableVideo(
+                path, f"frame {span[given]} of {info.num_frames} cannot be decoded: damaged, or changed since"
+            )
+
+
+def _starts(info: VideoInfo, index: int) -> list[int | None]:
+    """List where decoding can start for a frame, the nearest first; the start of the file (None) comes last."""
+    keys = info.key_pts[info.key_pts <= info.pts[index]][-2:][::-1]
+    return [None] if info.counted else [*keys.tolist(), None]
 
 
 def _find_frames(
     decoded: Generator[VideoFrame, None, None], info: VideoInfo, span: Int64[np.ndarray, " S"]
-) -> dict[int, VideoFrame]:
-    """Pick frames by their time stamps, or by counting, and stop after the last."""
-    wanted = {index if info.counted else int(info.pts[index]): index for index in span.tolist()}
-    last = max(wanted)
-    frames: dict[int, VideoFrame] = {}
+) -> Generator[VideoFrame, None, None]:
+    """Pick frames by their time stamps, or by counting, and give them in order, up to the first that is missing."""
+    marks = (span if info.counted else info.pts[span]).tolist()
+    wanted, early = set(marks), dict[int, VideoFrame]()
+    given = 0
     with closing(decoded):
         for position, frame in enumerate(decoded):
             mark = position if info.counted else frame.pts
-            if mark in wanted and not frame.is_corrupt:
-                frames[wanted[mark]] = frame
-            if mark is not None and mark >= last:
-                break
-    return frames
+            if mark is not None and mark in wanted and not frame.is_corrupt:
+                early[mark] = frame
+            while given < len(marks) and marks[given] in early:
+                yield early.pop(marks[given])
+                given += 1
+            if (mark is not None and mark >= marks[-1]) or len(early) > _MAX_EARLY:
+                return
 
 
 def _decoded(path: FilePath, start_pts: int | None, num_threads: int) -> Generator[VideoFrame, None, None]:
@@ -462,14 +524,15 @@ def center_crop(height: int, width: int, aspect: float) -> CropBox:
 
 
 def crop_resize(
-    video: UInt8[Tensor, "T 3 H W"], box: CropBox, size: tuple[int, int]
+    video: UInt8[Tensor, "T 3 H W"], box: CropBox, size: tuple[int, int], interpolation: Interpolation = "bilinear"
 ) -> UInt8[Tensor, "T 3 height width"]:
-    """Cut a box out of a clip and resize it to `size` (height, width): bilinear, with antialiasing.
+    """Cut a box out of a clip and resize it to `size` (height, width), with antialiasing.
 
-    Computed in integers, which is several times faster and at most one grey level off.
+    Computed in integers, which is several times faster and at most one grey level off; where bicubic overshoots, it
+    is cut off along each axis, as Pillow does.
     """
     cropped = video[..., box.top : box.top + box.height, box.left : box.left + box.width]
-    return functional.interpolate(cropped, size, mode="bilinear", antialias=True, align_corners=False)
+    return functional.interpolate(cropped, size, mode=interpolation, antialias=True, align_corners=False)
 
 
 def crop_resize_points(

@@ -173,6 +173,115 @@ def test_frames_that_are_not_there_are_refused(indices: list[int], tmp_path: Pat
         video.decode(path, indices, video.probe(path))
 
 
+# ----------------------------------------------------------------------------- one frame after the other
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_stream_gives_what_decoding_gives(name: str, tmp_path: Path):
+    codec = FORMS[name].get("codec", "libx264")
+    if codec not in av.codec.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    path = write_film(tmp_path / name, **FORMS[name])
+    info = video.probe(path)
+    rng = np.random.default_rng(0)
+    for indices in (range(info.num_frames), sorted(rng.integers(0, info.num_frames, 6).tolist()), [0, 0, 0]):
+        streamed = torch.stack(list(video.stream(path, indices, info)))
+        assert torch.equal(streamed, video.decode(path, indices, info))
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_turned_film_streams_upright(rotation: int, tmp_path: Path):
+    path = write_film(tmp_path / "turned.mp4", 5, rotation=rotation)
+    info = video.probe(path)
+    streamed = torch.stack(list(video.stream(path, range(5), info, num_threads=2)))
+    assert torch.equal(streamed, video.decode(path, range(5), info))
+
+
+def test_a_stream_decodes_each_frame_once_and_jumps_where_that_is_cheaper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_film(tmp_path / "film.mp4", 200, gop=10, options={"sc_threshold": "0"})
+    info = video.probe(path)
+    decoded = []
+    monkeypatch.setattr(video, "_decoded", counting(video._decoded, decoded))
+    assert len(list(video.stream(path, range(200), info))) == 200
+    assert len(decoded) == 200
+    decoded.clear()
+    assert numbers_in(torch.stack(list(video.stream(path, [3, 3, 105, 191], info)))) == [3, 3, 105, 191]
+    assert len(decoded) <= 4 + 6 + 2
+
+
+def test_a_stream_holds_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_film(tmp_path / "film.mp4", 120, **ONE_KEY)
+    info = video.probe(path)
+    decoded = []
+    monkeypatch.setattr(video, "_decoded", counting(video._decoded, decoded))
+    for number, _ in enumerate(video.stream(path, range(120), info)):
+        assert len(decoded) <= number + 1, "a frame was decoded before it was asked for"
+
+
+def test_a_stream_that_is_left_early_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_film(tmp_path / "film.mp4")
+    info = video.probe(path)
+    opened = []
+    monkeypatch.setattr(video, "_open", lambda path, open_=video._open: opened.append(open_(path)) or opened[-1])
+    frames = video.stream(path, range(40), info)
+    next(frames)
+    frames.close()
+    with pytest.raises(AssertionError, match="Container is not open"):
+        next(opened[0].demux())
+
+
+def test_frames_that_come_in_a_wrong_order_are_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_film(tmp_path / "film.mp4", 40)
+    info = video.probe(path)
+    decoded = video._decoded
+
+    def swapped(*args):
+        frames = list(decoded(*args))
+        for pair in range(0, len(frames) - 4, 4):
+            frames[pair], frames[pair + 3] = frames[pair + 3], frames[pair]
+        yield from frames
+
+    monkeypatch.setattr(video, "_decoded", swapped)
+    assert numbers_in(torch.stack(list(video.stream(path, range(40), info)))) == list(range(40))
+
+
+def test_a_stream_ends_at_the_first_frame_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_film(tmp_path / "film.mp4", 60, gop=10, options={"sc_threshold": "0"})
+    info = video.probe(path)
+    decoded = video._decoded
+
+    def without_25(*args):
+        yield from (frame for frame in decoded(*args) if frame.pts != info.pts[25])
+
+    monkeypatch.setattr(video, "_decoded", without_25)
+    got = []
+    with pytest.raises(UnreadableVideo, match="frame 25 of 60 cannot be decoded"):
+        got.extend(frame.clone() for frame in video.stream(path, range(60), info))
+    # extend keeps what came before the error
+    assert numbers_in(torch.stack(got)) == list(range(25))
+
+
+def test_a_stream_of_a_file_that_cannot_seek_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_film(tmp_path / "film.mp4", 60)
+    info = video.probe(path)
+    packets_from = video._packets_from
+    monkeypatch.setattr(
+        video, "_packets_from", lambda container, stream, start: [] if start else packets_from(container, stream, None)
+    )
+    assert numbers_in(torch.stack(list(video.stream(path, [20, 50], info)))) == [20, 50]
+
+
+def test_frames_that_cannot_be_streamed_are_refused_at_once(tmp_path: Path):
+    path = write_film(tmp_path / "film.mp4")
+    info = video.probe(path)
+    with pytest.raises(IndexError, match="expected 0 to 39"):
+        video.stream(path, [0, 40], info)
+    with pytest.raises(ValueError, match="go backwards"):
+        video.stream(path, [4, 3], info)
+
+
 # ----------------------------------------------------------------------------- bad files
 
 
@@ -411,6 +520,18 @@ def test_points_and_boxes_move_with_the_pixels(size: tuple[int, int]):
 def test_a_whole_crop_at_the_same_size_changes_nothing():
     clip = torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)
     assert torch.equal(video.crop_resize(clip, CropBox(0, 0, 30, 20), (20, 30)), clip)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(32, 48), (120, 180)])
+def test_resizing_is_that_of_pillow_to_a_grey_level(interpolation: str, size: tuple[int, int]):
+    clip = torch.randint(0, 256, (2, 3, 60, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = video.crop_resize(clip, CropBox(10, 4, 70, 50), size, interpolation)
+    for frame, resized in zip(clip, found, strict=True):
+        picture = Image.fromarray(frame.permute(1, 2, 0).numpy()).crop((10, 4, 80, 54))
+        expected = picture.resize(size[::-1], Image.Resampling[interpolation.upper()])
+        difference = resized.permute(1, 2, 0).int() - torch.from_numpy(np.array(expected)).int()
+        assert difference.abs().max() <= 1
 
 
 def test_shrinking_does_not_alias():

@@ -17,6 +17,8 @@ COMMANDS = {
     "demo": "pretrain, probe five tasks and show the result on a page, in minutes",
     "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
     "probe": "learn readouts on a backbone, frozen or finetuned, and score them",
+    "extract": "turn videos of any length, and images, into features",
+    "bench": "measure every backbone beside the code that its weights were published with",
     "report": "make the page of a study again, from its rows and pictures",
 }
 

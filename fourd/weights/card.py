@@ -214,8 +214,8 @@ def _machine(environment: Mapping[str, Any], run: Path) -> Rows:
     num_restarts = len(restarts.read_text().splitlines()) if restarts.is_file() else 0
     return [
         ("code", f"fourd {environment['fourd']}{commit}{changed}; torch {environment['torch']}"),
-        ("machine", environment["gpu"] or f"{environment['processor']}, {environment['num_threads']} threads"),
-        ("calls", f"{1 + num_restarts}"),
+        ("machine", environment["gpu"] or f"{environment['processor']}, num_threads {environment['num_threads']}"),
+        ("times it was started", f"{1 + num_restarts}"),
     ]
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fourd import provenance
-from fourd.types import BackboneConfig
+from fourd.types import BackboneConfig, Config
 from fourd.weights.compare import Shape, listed, require_same, shapes_of
 
 MAX_SHARD_BYTES = 4 * 10**9
@@ -84,7 +84,13 @@ class StoredState:
         for file in sorted(set(self._file_of.values())):
             with open_safetensors(file) as opened:
                 held = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-            self.shapes |= {name: shape for name, shape in held.items() if self._file_of.get(name) == file}
+            named = {name for name, place in self._file_of.items() if place == file}
+            if named != held.keys():
+                differing = listed(sorted(named ^ held.keys()))
+                raise ValueError(
+                    f"{file} and {INDEX_NAME} do not name the same arrays: {differing}. Download both again"
+                )
+            self.shapes |= held
 
     def _list_file(self, path: Path) -> dict[str, Path]:
         with open_safetensors(path) as opened:
@@ -96,11 +102,6 @@ class StoredState:
             return self._list_file(self.path / WEIGHTS_NAME)
         weight_map = json.loads(index.read_text())["weight_map"]
         return {name: self.path / Path(file).name for name, file in weight_map.items()}
-
-    @property
-    def was_checked(self) -> bool:
-        """Say whether every number was found finite when the folder was made (see `convert`)."""
-        return (self.path / SOURCE_NAME).is_file()
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """Map a tensor into memory; in another precision it is copied, and what was mapped is let go again."""
@@ -124,6 +125,21 @@ def fill(module: nn.Module, stored: StoredState, prefix: str = "", dtype: torch.
         raise ValueError(f"{type(module).__name__} has buffers no file holds: {listed(sorted(buffers - state.keys()))}")
     tensors = {name: stored.read(prefix + name, None if name in buffers else dtype) for name in state}
     module.load_state_dict(tensors, strict=True, assign=True)
+
+
+def build_from(
+    config: Config[Any], path: Path, prefix: str = "", dtype: torch.dtype | None = None, is_checked: bool = False
+) -> Any:
+    """Build a module with the weights that are stored at `path`, ready to be used: see `fill`.
+
+    is_checked: that all numbers are finite is known. Raises ValueError as `fill` and `require_finite` do.
+    """
+    with torch.device("meta"):
+        module: Any = config.build()
+    fill(module, StoredState(path), prefix, dtype)
+    if not is_checked:
+        require_finite(module, path)
+    return module.eval()
 
 
 def require_finite(module: nn.Module, source: Path | str) -> None:

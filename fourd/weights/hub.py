@@ -23,8 +23,8 @@ from fourd import provenance
 from fourd.types import BackboneConfig, Config
 from fourd.weights.card import CARD_NAME, SOMEWHERE, address, write_card
 from fourd.weights.compare import listed, require_same, shapes_of
-from fourd.weights.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, StoredState, fill, require_finite
-from fourd.weights.load import _looks_like_repository, _require_own_types, _snapshot
+from fourd.weights.files import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, StoredState, build_from, require_finite
+from fourd.weights.snapshot import looks_like_repository, require_own_types, snapshot
 
 _Path = str | os.PathLike[str]
 
@@ -70,11 +70,8 @@ def from_pretrained(
         if not isinstance(config, BackboneConfig):
             raise ValueError(f"{folder} holds a {type(config).__name__}: native_size is for backbones alone")
         config = replace(config, native_size=native_size)
-    with torch.device("meta"):
-        model = config.build()
-    fill(model, StoredState(folder), dtype=dtype)
-    require_finite(model, folder)
-    return model.eval()
+    model: nn.Module = build_from(config, folder, dtype=dtype)
+    return model
 
 
 def push_to_hub(
@@ -149,10 +146,10 @@ def _config_of(model: nn.Module) -> Config[Any]:
 
 def _save_state(model: nn.Module, folder: Path, max_shard_size: int | str) -> None:
     """Write the weights by the Hub's own means, and see that all are there."""
-    state = model.state_dict()
-    save_torch_state_dict(state, folder, max_shard_size=max_shard_size)
+    expected = shapes_of(model.state_dict())
+    save_torch_state_dict(model.state_dict(), folder, max_shard_size=max_shard_size)
     advice = "Arrays that share memory are stored once: let the model hold each under one name."
-    require_same(StoredState(folder).shapes, shapes_of(state), f"{type(model).__name__}: what was written", advice)
+    require_same(StoredState(folder).shapes, expected, f"{type(model).__name__}: what was written", advice)
 
 
 def _require_ours(folder: Path) -> None:
@@ -197,9 +194,9 @@ def _find(name_or_folder: _Path, revision: str | None) -> tuple[Path, bool]:
         if revision is not None:
             raise ValueError(f"{folder} is a folder, which has no revision {revision!r}")
         return folder, False
-    if not _looks_like_repository(name):
+    if not looks_like_repository(name):
         raise FileNotFoundError(f"{name!r} is no folder, and no repository of the Hub (owner/name); see fourd.load")
-    return _snapshot(name if revision is None else f"{name}@{revision}"), True
+    return snapshot(name if revision is None else f"{name}@{revision}"), True
 
 
 def _read_config(folder: Path, is_download: bool) -> Config[Any]:
@@ -209,7 +206,7 @@ def _read_config(folder: Path, is_download: bool) -> Config[Any]:
             f"{folder} holds no {CONFIG_NAME} of save_pretrained; a rival's checkpoint is loaded by fourd.load"
         )
     if is_download:
-        _require_own_types(described, folder)
+        require_own_types(described, folder)
     config = provenance.rebuild(described)
     if not isinstance(config, Config):
         raise ValueError(f"{folder / CONFIG_NAME} describes a {type(config).__name__}, which builds no model")

@@ -16,8 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 import fourd.backbones
 from fourd import provenance
@@ -25,8 +23,9 @@ from fourd.depth_model import DepthModel, DepthModelConfig
 from fourd.tokens import Triple
 from fourd.types import Backbone, BackboneConfig
 from fourd.weights.convert import BACKBONE, ReleasedDepth, converted
-from fourd.weights.files import CONFIG_NAME, StoredState, fill, read_config, require_finite
+from fourd.weights.files import CONFIG_NAME, SOURCE_NAME, build_from, read_config
 from fourd.weights.published import PUBLISHED, fetch
+from fourd.weights.snapshot import looks_like_repository, require_own_types, snapshot
 
 Source = str | os.PathLike[str]
 
@@ -51,7 +50,8 @@ def load(source: Source, *, dtype: torch.dtype | None = None, native_size: bool 
         config, prefix = config.backbone, BACKBONE
     if not isinstance(config, BackboneConfig):
         raise ValueError(f"{path} holds a {type(config).__name__}; expected a backbone")
-    return _filled(replace(config, native_size=native_size), path, prefix, dtype)
+    loaded: Backbone = build_from(replace(config, native_size=native_size), path, prefix, dtype, _is_checked(path))
+    return loaded
 
 
 def load_depth(
@@ -73,7 +73,7 @@ def load_depth(
         config = config.model(readout_depth, output_patch)
     if not isinstance(config, DepthModelConfig):
         raise ValueError(f"{source} holds a {type(config).__name__} without a depth readout; see fourd.load")
-    model: DepthModel = _filled(config, path, "", dtype)
+    model: DepthModel = build_from(config, path, "", dtype, _is_checked(path))
     return model
 
 
@@ -91,6 +91,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FOURD_CACHE") or Path.home() / ".cache" / "fourd") / "weights"
 
 
+def _is_checked(path: Path) -> bool:
+    """Say whether every number was found finite when the files were made, which is not looked for twice."""
+    return path.resolve().is_relative_to(cache_folder().resolve()) and (path / SOURCE_NAME).is_file()
+
+
 def locate(source: Source) -> Path:
     """Find the files of a source, downloading and converting them where that was not done before."""
     path = Path(source).expanduser()
@@ -99,10 +104,10 @@ def locate(source: Source) -> Path:
     name = os.fspath(source)
     if name in PUBLISHED:
         return _published(name)
-    repository = names().get(name, name if _looks_like_repository(name) else None)
+    repository = names().get(name, name if looks_like_repository(name) else None)
     if repository is None:
         raise ValueError(_unknown(name))
-    return _snapshot(repository)
+    return snapshot(repository)
 
 
 def _published(name: str) -> Path:
@@ -120,11 +125,6 @@ def _convert_local(npz: Path) -> Path:
     return converted(npz, cache_folder() / f"{npz.stem}-{place}")
 
 
-def _looks_like_repository(name: str) -> bool:
-    owner, slash, rest = name.partition("/")
-    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "/", "~"))
-
-
 def _is_from_hub(source: Source) -> bool:
     return not Path(source).expanduser().exists() and os.fspath(source) not in PUBLISHED
 
@@ -133,28 +133,6 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     return f"{name!r} is no file, no folder, no owner/repository and no known name. {hint}Known: {', '.join(names())}"
-
-
-_PATTERNS = ("*.json", "*.safetensors", "*.pth")
-
-
-def _snapshot(repository: str) -> Path:
-    """Download a repository's weights and configuration, by the Hub's own cache."""
-    name, _, revision = repository.partition("@")
-    address = f"https://huggingface.co/{name}"
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_PATTERNS)))
-    except GatedRepoError as error:
-        raise ValueError(
-            f"{address} is gated: accept its licence there, then `hf auth login`, and load again"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ValueError(f"{address} does not exist, or is private: check the name, or `hf auth login`") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ConnectionError(
-            f"cannot fetch {address} ({error}). Fetch its {', '.join(_PATTERNS)} on a machine with network, "
-            "put them into one folder, and load that folder"
-        ) from error
 
 
 # ----------------------------------------------------------------------------- from files to a model
@@ -195,29 +173,5 @@ def _config_at(path: Path, trusted: bool) -> Any:
     """Rebuild the config that stands with the weights; from elsewhere, none but our own types."""
     described = json.loads(read_config(path))
     if not trusted:
-        _require_own_types(described, path)
+        require_own_types(described, path)
     return provenance.rebuild(described)
-
-
-def _require_own_types(described: Any, path: Path) -> None:
-    if isinstance(described, list):
-        for item in described:
-            _require_own_types(item, path)
-    if isinstance(described, dict):
-        if not str(described.get("type", "fourd.")).startswith("fourd."):
-            raise ValueError(
-                f"{path / CONFIG_NAME} names {described['type']}, code that is not part of fourd, which is not run for "
-                "a download. If you trust it, install it and load the downloaded folder by its path"
-            )
-        for value in described.values():
-            _require_own_types(value, path)
-
-
-def _filled(config: Any, path: Path, prefix: str, dtype: torch.dtype | None) -> Any:
-    with torch.device("meta"):
-        module = config.build()
-    stored = StoredState(path)
-    fill(module, stored, prefix, dtype)
-    if not stored.was_checked:
-        require_finite(module, path)
-    return module.eval()

@@ -62,7 +62,7 @@ def test_the_card_tells_what_the_run_says(trained, tmp_path):
     assert rows["clips that could not be read"] == "1"
     assert rows["code"].startswith("fourd 0.")
     assert f"torch {torch.__version__}" in rows["code"]
-    assert rows["calls"] == "1"
+    assert rows["times it was started"] == "1"
     assert "to the bit, those that the run ended with (`final/model.safetensors`)" in card
     config = re.search(r"```json\n(.*?)\n```", card, re.DOTALL)
     assert json.loads(config[1]) == json.loads((out / "config.json").read_text())
@@ -140,7 +140,7 @@ def test_a_run_that_was_stopped_and_started_again_says_so(trained, tmp_path):
     assert rows["state when saved"] == "step 5 of 8"
     assert rows["last loss"] == f"{json.loads(lines[4])['loss']:.4g} (step 5)"
     assert rows["last held-out loss"] == f"{json.loads(lines[3])['held_out_loss']:.4g} (step 4)"
-    assert rows["calls"] == "3"
+    assert rows["times it was started"] == "3"
 
 
 def test_a_loss_that_was_not_finite_is_not_hidden(trained, tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor
 import fourd
 from fourd.backbones import dinov2, video_vit
 from fourd.backbones.video_vit import VideoViT
-from fourd.weights import convert, files, official, save_module
+from fourd.weights import convert, files, official, save_module, snapshot
 from fourd.weights import load as loading
 from tests.official_files import OFFICIAL_B
 
@@ -313,4 +313,27 @@ def test_every_name_is_told_apart():
 
 def test_types_of_others_are_not_imported_for_a_download(tmp_path):
     with pytest.raises(ValueError, match="names os:path, code that is not part of fourd"):
-        loading._require_own_types({"type": "fourd.x:Y", "inner": [{"type": "os:path"}]}, tmp_path)
+        snapshot.require_own_types({"type": "fourd.x:Y", "inner": [{"type": "os:path"}]}, tmp_path)
+
+
+def test_a_shard_with_an_array_that_its_index_does_not_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_SHARD_BYTES", 100_000)
+    fourd.load(SMALL)
+    folder = next((tmp_path / "cache").rglob("config.json")).parent
+    index = json.loads((folder / files.INDEX_NAME).read_text())
+    del index["weight_map"]["backbone.positions"]
+    (folder / files.INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"do not name the same arrays: backbone.positions"):
+        fourd.load(folder)
+
+
+def test_a_folder_from_elsewhere_is_checked_though_it_looks_like_a_conversion(tmp_path):
+    backbone = video_vit.tiny().build()
+    backbone.init_weights()
+    fourd.save_pretrained(backbone, tmp_path / "model")
+    (tmp_path / "model" / files.SOURCE_NAME).write_text("{}")
+    with torch.no_grad():
+        backbone.positions[0, 0] = torch.nan
+    files._write(dict(backbone.state_dict()), tmp_path / "model" / files.WEIGHTS_NAME, {"format": "pt"})
+    with pytest.raises(ValueError, match="not finite: positions"):
+        fourd.load(tmp_path / "model")

@@ -1,0 +1,53 @@
+"""A repository of the Hugging Face Hub as a folder on this machine, and what of it is trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from fourd.weights.files import CONFIG_NAME
+
+_PATTERNS = ("*.json", "*.safetensors", "*.pth")
+
+
+def looks_like_repository(name: str) -> bool:
+    """Tell whether a name is of the form `owner/name`, with `@revision` or without."""
+    owner, slash, rest = name.partition("/")
+    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "/", "~"))
+
+
+def snapshot(repository: str) -> Path:
+    """Download a repository's weights and configuration, by the Hub's own cache."""
+    name, _, revision = repository.partition("@")
+    address = f"https://huggingface.co/{name}"
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_PATTERNS)))
+    except GatedRepoError as error:
+        raise ValueError(
+            f"{address} is gated: accept its licence there, then `hf auth login`, and load again"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"{address} does not exist, or is private: check the name, or `hf auth login`") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ConnectionError(
+            f"cannot fetch {address} ({error}). Fetch its {', '.join(_PATTERNS)} on a machine with network, "
+            "put them into one folder, and load that folder"
+        ) from error
+
+
+def require_own_types(described: Any, path: Path) -> None:
+    """Raise ValueError where a config names types that are not of fourd: a download does not decide what is run."""
+    if isinstance(described, list):
+        for item in described:
+            require_own_types(item, path)
+    if isinstance(described, dict):
+        if not str(described.get("type", "fourd.")).startswith("fourd."):
+            raise ValueError(
+                f"{path / CONFIG_NAME} names {described['type']}, code that is not part of fourd, which is not run for "
+                "a download. If you trust it, install it and load the downloaded folder by its path"
+            )
+        for value in described.values():
+            require_own_types(value, path)
