@@ -43,8 +43,8 @@ def require_finite(objective: Objective) -> None:
     unset = [name for name, value in named if _holds_unset(value)]
     if unset:
         raise RuntimeError(
-            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite, or never set: {unset[:5]}; "
-            "its init_weights must fill every parameter and buffer"
+            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite, or were never "
+            f"set: {unset[:5]}; its init_weights must fill every parameter and buffer"
         )
 
 

@@ -16,35 +16,39 @@ import fourd
 from fourd import provenance, weights
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.depth_model import DepthModelConfig
+from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.readout import ReadoutSize
 from fourd.tasks.depth import DepthConfig
+from fourd.trainer import fit
 from tests.films import write_film
+from tests.small_runs import ClipsConfig, run
 
 PAGE = Path(__file__).parents[1] / "docs" / "features.md"
 BLOCKS = dict(re.findall(r"## ([^\n#]*)\n[^#]*?```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
 SMALL = VideoViTConfig(32, 4, 2, 64, num_frames=16, size=(32, 32))
+OF_NOISE = VideoViTConfig(12, 1, 2, 24, patch=(1, 2, 2), num_frames=2, size=(4, 4))
+OBJECTIVE = SimpleMAEConfig(OF_NOISE, mask_ratio=0.5, decoder_patch=(1, 2, 2), num_decoder_blocks=1)
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch) -> SimpleNamespace:
+def workplace(tmp_path, monkeypatch) -> Path:
     """Stand in a folder with a film, a picture, a run, and small models under the published names."""
     monkeypatch.chdir(tmp_path)
     write_film(tmp_path / "film.mp4", num_frames=50)
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("picture.png")
     backbone = SMALL.build()
     backbone.init_weights(torch.Generator().manual_seed(0))
-    (tmp_path / "runs/mine/final").mkdir(parents=True)
-    run_file = tmp_path / "runs/mine/final/model.safetensors"
-    weights.save_module(backbone, run_file, json.dumps(provenance.describe(SMALL)))
+    file = tmp_path / "small.safetensors"
+    weights.save_module(backbone, file, json.dumps(provenance.describe(SMALL)))
     depth = DepthModelConfig(SMALL, DepthConfig(size=ReadoutSize(16, 2, 16))).build()
     depth.backbone.init_weights()
     depth.readout.init_weights()
     fourd.save_pretrained(depth, tmp_path / "depth")
-    places = {"4ds-b-dist-e": run_file, "4ds-b-dist-e-depth": tmp_path / "depth"}
+    places = {"4ds-b-dist-e": file, "4ds-b-dist-e-depth": tmp_path / "depth"}
     load, load_depth = fourd.load, fourd.load_depth
     monkeypatch.setattr(fourd, "load", lambda name, **how: load(places.get(name, name), **how), raising=False)
     monkeypatch.setattr(fourd, "load_depth", lambda name: load_depth(places[name]), raising=False)
-    return SimpleNamespace(folder=tmp_path, backbone=backbone)
+    return tmp_path
 
 
 def run_block(title: str) -> SimpleNamespace:
@@ -83,6 +87,7 @@ def test_depth_in_metres(workplace):
 
 
 def test_what_is_shared_comes_back(workplace):
-    (workplace.folder / "runs/mine/config.json").write_text("{}")
+    trained = fit(run(OBJECTIVE, ClipsConfig()), workplace / "runs/mine").backbone
     again = run_block("Share what you trained").again
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), workplace.backbone.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), trained.parameters(), strict=True))
+    assert "runs/mine" not in (workplace / "my-encoder/README.md").read_text()

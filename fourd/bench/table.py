@@ -182,7 +182,7 @@ def terminal_table(rows: Sequence[Row], console: Console | None = None) -> None:
     console.width = max(console.width, _MIN_WIDTH)
     view = Table(title="backbones", title_justify="left", title_style="bold")
     for number, title in enumerate(_titles(rows)):
-        view.add_column(title, justify="right" if number else "left", no_wrap=number < 5)
+        view.add_column(title, justify="right" if number else "left", no_wrap=number not in (1, 2, 3))
     for group in _by_backbone(rows):
         view.add_row(*_cells(group, _batches(rows)))
     console.print(view)
