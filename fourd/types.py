@@ -50,6 +50,11 @@ class NativeInput:
     interpolation: Interpolation = "bilinear"
     fixed: bool = True
 
+    @property
+    def clip_frames(self) -> int:
+        """Say how many frames to give at once: the backbone's own number, or 16 if any will do (not from the paper)."""
+        return self.num_frames or 16
+
     def grid(self, clip: ClipShape) -> tuple[int, int, int]:
         """Count the tokens along time, height and width; raise ValueError for a clip that cannot be taken."""
         if self.fixed and self.num_frames not in (None, clip.num_frames):

@@ -7,12 +7,14 @@ windows, without knowing the length beforehand. How windows are joined is not fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
+
+from fourd.types import Backbone, Features
 
 RULE = (
     "Each token step is taken from the window in whose middle it lies nearest (the earlier of two alike); nothing is "
@@ -136,6 +138,30 @@ class SlidingWindows:
         first = self._num_pushed - self.num_frames if self.live else self._start * self.patch
         while self._num_pushed - len(self._held) < first:
             self._held.popleft()
+
+
+def encode_in_windows(
+    backbone: Backbone,
+    video: Shaped[Tensor, "B T 3 H W"],
+    depths: Sequence[float],
+    *,
+    num_frames: int | None = None,
+    overlap: int = 0,
+) -> tuple[Features, ...]:
+    """Encode clips of any length, window by window; the token steps are joined by `RULE`.
+
+    num_frames: of a window; by default the backbone's own, or 16 where it takes any number. overlap: see
+    `SlidingWindows`. Raises ValueError for clips without a frame.
+    """
+    native = backbone.native_input
+    if video.shape[1] == 0:
+        raise ValueError(f"video has shape {tuple(video.shape)}; expected at least one frame")
+    windows = SlidingWindows(num_frames or native.clip_frames, overlap, native.patch[0])
+    parts: list[list[Tensor]] = [[] for _ in depths]
+    for window in windows.slide(video[0]):
+        for part, features in zip(parts, backbone(video[:, list(window.frames)], depths), strict=True):
+            part.append(features.grid[:, window.kept])
+    return tuple(Features(torch.cat(part, dim=1)) for part in parts)
 
 
 def still_clip(image: UInt8[Tensor, "3 H W"], num_frames: int) -> UInt8[Tensor, "1 T 3 H W"]:

@@ -74,6 +74,10 @@ def test_dense_maps(workplace):
     assert found.middle.grid.shape == found.late.grid.shape == (1, 8, 2, 2, 32)
 
 
+def test_a_clip_longer_than_the_encoders_own(workplace):
+    assert run_block("A clip longer than the encoder's own").features.grid.shape == (1, 25, 2, 2, 32)
+
+
 def test_a_single_image(workplace):
     assert run_block("A single image").one_map.shape == (1, 2, 2, 32)
 

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourd.windows import SlidingWindows, still_clip
+from fourd.backbones import video_vit
+from fourd.types import Backbone
+from fourd.windows import SlidingWindows, encode_in_windows, still_clip
 from tests.contracts.nouns import shapes_unchecked
 
 
@@ -138,3 +140,39 @@ def test_a_still_clip_repeats_the_image():
 def test_what_is_no_image_makes_no_clip(shape, num_frames):
     with shapes_unchecked(), pytest.raises(ValueError, match="expected"):
         still_clip(torch.zeros(shape, dtype=torch.uint8), num_frames)
+
+
+# ----------------------------------------------------------------------------- clips that are longer
+
+TINY = video_vit.tiny()
+
+
+def tiny_backbone() -> Backbone:
+    backbone = TINY.build()
+    backbone.init_weights(torch.Generator().manual_seed(0))
+    return backbone.eval()
+
+
+@torch.no_grad()
+def test_a_clip_of_the_native_length_is_encoded_as_it_is():
+    backbone, video = tiny_backbone(), torch.rand(2, TINY.num_frames, 3, 32, 32)
+    for found, expected in zip(
+        encode_in_windows(backbone, video, (0.5, 1.0)), backbone(video, (0.5, 1.0)), strict=True
+    ):
+        assert torch.equal(found.grid, expected.grid)
+
+
+@torch.no_grad()
+def test_a_longer_clip_is_joined_from_its_windows():
+    backbone, video = tiny_backbone(), torch.rand(2, 7, 3, 32, 32)  # windows of 4 frames, token steps of 2
+    (found,) = encode_in_windows(backbone, video, (1.0,), overlap=2)
+    repeated = torch.cat([video, video[:, -1:]], dim=1)
+    first, second, third = (backbone(repeated[:, start : start + 4], (1.0,))[0].grid for start in (0, 2, 4))
+    # the middle of a window lies between its two steps: of two windows alike the earlier gives the step
+    expected = torch.cat([first, second[:, 1:], third[:, 1:]], dim=1)
+    torch.testing.assert_close(found.grid, expected)
+
+
+def test_a_clip_without_frames_is_refused():
+    with pytest.raises(ValueError, match="at least one frame"):
+        encode_in_windows(tiny_backbone(), torch.rand(1, 0, 3, 32, 32), (1.0,))

@@ -24,8 +24,6 @@ from fourd.parallel import find_device
 from fourd.telemetry import StepProgress
 from fourd.types import Backbone, BackboneConfig, ClipShape
 
-_FRAMES_OF_IMAGE_ENCODERS = 16
-
 Side = Callable[[], object]
 
 
@@ -134,7 +132,7 @@ def move_weights(backbone: Backbone, generator: torch.Generator) -> None:
 
 def _clip(backbone: Backbone, frames: int | None) -> ClipShape:
     native = backbone.native_input
-    return ClipShape(frames or native.num_frames or _FRAMES_OF_IMAGE_ENCODERS, *native.size)
+    return ClipShape(frames or native.clip_frames, *native.size)
 
 
 def random_clips(num_clips: int, clip: ClipShape, seed: int) -> UInt8[Tensor, "B T 3 H W"]:

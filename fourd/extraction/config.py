@@ -20,8 +20,6 @@ Fit = Literal["squash", "crop", "keep"]
 Pooling = Literal["none", "space", "clip"]
 StoredType = Literal["float16", "bfloat16", "float32"]
 
-_FRAMES_OF_IMAGE_ENCODERS = 16
-
 
 @dataclass(frozen=True)
 class ExtractConfig:
@@ -91,7 +89,7 @@ def settle(config: ExtractConfig, backbone: Backbone, device: torch.device) -> E
         backbone.block_at(depth)
     if config.fit == "keep" and native.fixed:
         raise ValueError('fit "keep" needs a backbone that keeps the size of clips: load it with native_size=False')
-    num_frames = config.num_frames or native.num_frames or _FRAMES_OF_IMAGE_ENCODERS
+    num_frames = config.num_frames or native.clip_frames
     if native.fixed and native.num_frames not in (None, num_frames):
         raise ValueError(
             f"num_frames is {num_frames}; this backbone takes {native.num_frames}, and other lengths only if loaded "
