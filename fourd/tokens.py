@@ -27,8 +27,21 @@ def unit_range(video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]
     if video.dtype == torch.uint8:
         return video.float() / 255
     if video.is_floating_point():
+        _require_shares(video)
         return video
     raise ValueError(f"video has dtype {video.dtype}; expected uint8, or float in [0, 1]")
+
+
+_FAR_OUTSIDE = 1.0
+"""How far beyond [0, 1] numbers may lie that some resizing let overshoot, but no other range of pixels stays."""
+
+
+def _require_shares(video: Float[Tensor, "*shape"]) -> None:
+    """Refuse floats that are bytes, or normalised already."""
+    if video.numel() and not video.is_meta:
+        low, high = (float(value) for value in video.aminmax())
+        if low < -_FAR_OUTSIDE or high > 1 + _FAR_OUTSIDE:
+            raise ValueError(f"video holds floats from {low:g} to {high:g}; expected [0, 1], or uint8")
 
 
 def resize_frames(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from PIL import Image
 import fourd
 from fourd import provenance, weights
 from fourd.backbones.video_vit import VideoViTConfig
+from fourd.cli import main
 from fourd.depth_model import DepthModelConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.readout import ReadoutSize
@@ -95,3 +97,16 @@ def test_what_is_shared_comes_back(workplace):
     again = run_block("Share what you trained").again
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), trained.parameters(), strict=True))
     assert "runs/mine" not in (workplace / "my-encoder/README.md").read_text()
+
+
+def test_the_command_of_the_page_runs(workplace, monkeypatch):
+    (workplace / "films").mkdir()
+    (workplace / "more").mkdir()
+    write_film(workplace / "films/a.mp4", num_frames=50)
+    write_film(workplace / "more/clip.mp4", num_frames=50)
+    commands = re.findall(r"^fourd extract (.*)$", PAGE.read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["fourd", "extract", *command.split(), "--backbone", "small.safetensors"])
+        main()
+    assert (workplace / "features/films/a.mp4.safetensors").is_file()

@@ -43,6 +43,12 @@ def test_bytes_become_shares_and_floats_pass():
     assert unit_range(floats) is floats
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(255, 0), (4, -2)], ids=["bytes", "normalised"])
+def test_floats_that_are_no_shares_are_refused(scale, shift):
+    with pytest.raises(ValueError, match=r"video holds floats from .* expected \[0, 1\], or uint8"):
+        unit_range(scale * torch.rand(1, 2, 3, 8, 8) + shift)
+
+
 def test_other_integers_are_refused():
     with pytest.raises(ValueError, match=r"dtype torch\.int64; expected uint8"):
         unit_range(torch.zeros(1, 1, 3, 1, 1, dtype=torch.int64))

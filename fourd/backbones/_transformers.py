@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,6 +132,8 @@ def build_model(model: str, settings: Settings) -> Any:
     """Build a model of `transformers` from the name of its class, with the library's own random weights."""
     kind = getattr(transformers(), model)
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
+    _require_plain(plain, "settings")
+    plain["attn_implementation"] = _attention_of(kind)
     return _with_kept_buffers(kind(kind.config_class(**plain)))
 
 
@@ -144,6 +147,8 @@ def load_model(model: str, folder: Path, dtype: torch.dtype, left_out: Sequence[
     """
     kind = getattr(transformers(), model)
     how = {"dtype": dtype, "local_files_only": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    _require_plain(_read_json(folder / "config.json"), str(folder / "config.json"))
+    how["attn_implementation"] = _attention_of(kind)
     with _quiet_transformers(), _naming(folder):
         loaded, info = kind.from_pretrained(folder, **how, **changes)
     problems = {
@@ -159,6 +164,25 @@ def load_model(model: str, folder: Path, dtype: torch.dtype, left_out: Sequence[
         advice = "Download the checkpoint again, or load another one."
         raise ValueError("\n".join([f"{folder}: the checkpoint and {model} do not match:", *lines, advice]))
     return _with_kept_buffers(loaded)
+
+
+def _attention_of(kind: Any) -> str:
+    """Choose torch's own attention where the rival allows it; a checkpoint is not asked."""
+    return "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
+
+
+def _require_plain(said: Mapping[str, Any], where: str) -> None:
+    """Refuse a description that chooses other code than the rival's own layers."""
+    chosen = [name for name in _CHOOSES_CODE if said.get(name)]
+    if chosen:
+        raise ValueError(f"{where}: {', '.join(chosen)} would choose the code that runs; expected plain weights")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
 
 
 @contextmanager
@@ -199,10 +223,13 @@ def _without_bar(bar: Callable[..., Any], args: tuple[Any, ...], options: dict[s
     return bar(*args, **(options | {"disable": True}))
 
 
+_CHOOSES_CODE = ("attn_implementation", "quantization_config", "experts_implementation", "use_kernels")
+"""Settings by which a download would choose the code that runs."""
 _NOT_SETTINGS = {
     *("architectures", "dtype", "torch_dtype", "id2label", "label2id", "transformers_version", "model_type"),
     *("out_features", "out_indices", "stage_names", "problem_type", "return_dict", "tie_word_embeddings"),
     *("chunk_size_feed_forward", "is_encoder_decoder", "output_attentions", "output_hidden_states"),
+    *("auto_map", *_CHOOSES_CODE),
 }
 
 
@@ -211,7 +238,7 @@ def settings_of(rival: Any) -> Settings:
     return tuple(
         (name, tuple(value) if isinstance(value, list) else value)
         for name, value in sorted(rival.to_dict().items())
-        if name not in _NOT_SETTINGS and not name.startswith("_")
+        if name not in _NOT_SETTINGS and not name.startswith("_") and not isinstance(value, dict)
     )
 
 
@@ -243,7 +270,7 @@ def read_preprocessing(folder: Path) -> dict[str, Any]:
     if path is None:
         names = ", ".join(_PREPROCESSING_FILES)
         raise FileNotFoundError(f"{folder} holds none of {names}: download one with the weights")
-    said = json.loads(path.read_text())
+    said = _read_json(path)
     said = said.get("image_processor") or said.get("video_processor") or said
     rescale = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else None
     if not isinstance(rescale, (int, float)) or abs(rescale * 255 - 1) > 1e-6:
@@ -278,4 +305,6 @@ def _colour(path: Path, said: Mapping[str, Any], name: str) -> Colour:
     if not isinstance(values, Sequence) or len(values) != 3:
         raise ValueError(f"{path}: {name} is {values}; expected three numbers")
     red, green, blue = (float(value) for value in values)
+    if not all(math.isfinite(value) for value in (red, green, blue)) or (name == "image_std" and 0 in values):
+        raise ValueError(f"{path}: {name} is {values}; expected finite numbers, and no deviation of 0")
     return red, green, blue

@@ -106,10 +106,13 @@ class VideoViT(Backbone):
         wanted = [self.block_at(depth) for depth in depths]
         pixels = self.pixels(video)
         grid = self._grid_of(pixels)
-        outputs = [self.embed(pixels)]
-        for block in self.blocks[: max(wanted, default=0)]:
-            outputs.append(block(outputs[-1]))
-        return tuple(Features(outputs[number].unflatten(1, grid)) for number in wanted)
+        x = self.embed(pixels)
+        kept = {0: x}
+        for number, block in enumerate(self.blocks[: max(wanted, default=0)], start=1):
+            x = block(x)
+            if number in wanted:
+                kept[number] = x
+        return tuple(Features(kept[number].unflatten(1, grid)) for number in wanted)
 
     def _grid_of(self, pixels: Float[Tensor, "B T 3 h w"]) -> Triple:
         return grid_of(pixels.shape[1], (pixels.shape[3], pixels.shape[4]), self.config.patch)

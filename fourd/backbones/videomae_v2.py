@@ -42,7 +42,7 @@ CHECKPOINTS = {
 }
 """Short names of published checkpoints, and where they lie on the Hub."""
 
-FILE_SUFFIXES = (".pth",)
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What a single file of published weights is called; those of the distilled models are only to be had like this."""
 
 # ----------------------------------------------------------------------------- the model
@@ -129,7 +129,8 @@ class VideoMAEv2(Backbone):
     def embed(self, pixels: Float[Tensor, "B T 3 h w"]) -> Float[Tensor, "B N D"]:
         """Embed patches with their positions."""
         positions = resample_positions(self.positions, self.grid, self._grid_of(pixels))
-        return self.patch_embedding(patchify(pixels, self.config.patch)) + positions
+        patches = self.patch_embedding(patchify(pixels, self.config.patch))
+        return patches + positions.to(patches.dtype)
 
     def forward(self, video: Shaped[Tensor, "B T 3 H W"], depths: Sequence[float]) -> tuple[Features, ...]:
         """Encode clips; depth d is the output of block `ceil(d * L)`, with the final norm at d = 1 alone."""

@@ -154,8 +154,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         "Golden error: largest difference at depth 1 from the rival's own code with the same weights and pixels, in "
         f"standard deviations of its output; at most {TOLERANCE:g} is right. (arrays): of a small model, against what "
         "the public code gave, committed in tests/golden.",
-        "Clips/s: medians of runs in turns, ours beside the rival's own code, float32, resizing and colours included; "
-        "ratio: ours by the rival's. V-JEPA 2's own code runs without its predictor, VideoPrism's in eager attention.",
+        "Clips/s: medians of the timed runs in turns, ours before the rival's own code, float32, resizing and colours "
+        "included; a single run is its own warm-up. Ratio: ours by the rival's. V-JEPA 2's own code runs without its "
+        "predictor, VideoPrism's in eager attention. Both sides get our pixels: the tests compare preprocessing.",
         *(f"-: {WHY_NOT_RUN.get(name, f'{name} has no code of others to be run')}." for name in absent),
         f"{first.machine}, {first.threads} threads; {software}; commit {first.commit}; seed {first.seed}; "
         f"`{first.command}`.",

@@ -22,7 +22,7 @@ COMMANDS = {
     "report": "make the page of a study again, from its rows and pictures",
 }
 
-_EXPECTED = (UnreadableVideo, ValueError, OSError, FloatingPointError)
+_EXPECTED = (UnreadableVideo, ValueError, OSError, FloatingPointError, ImportError)
 
 
 def main() -> None:

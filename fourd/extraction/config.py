@@ -20,6 +20,8 @@ Fit = Literal["squash", "crop", "keep"]
 Pooling = Literal["none", "space", "clip"]
 StoredType = Literal["float16", "bfloat16", "float32"]
 
+_FASTEST = 10_000.0
+
 
 @dataclass(frozen=True)
 class ExtractConfig:
@@ -44,7 +46,8 @@ class ExtractConfig:
     overlap: int = 0
     """Frames that windows share. A token step is taken from the window in whose middle it lies nearest."""
     fit: Fit = "squash"
-    """squash the whole frame to the backbone's size, crop it to that aspect first, or keep its aspect."""
+    """squash the whole frame to the backbone's size, crop it to that aspect first, or keep its aspect (which needs
+    --no-native-size; the other two bring frames to that size in any case)."""
     pooling: Pooling = "none"
     """none: the whole grid (t h w D); space: a vector for each time step (t D); clip: one vector (D)."""
     dtype: StoredType = "float16"
@@ -58,6 +61,10 @@ class ExtractConfig:
             raise ValueError(f"depths are {self.depths}; expected one or more, each once")
         if self.fps is not None and (self.fps <= 0 or self.stride != 1):
             raise ValueError(f"fps is {self.fps} and stride {self.stride}; expected a rate above 0, or a stride alone")
+        if self.fps is not None and not self.fps <= _FASTEST:
+            raise ValueError(f"fps is {self.fps}; expected at most {_FASTEST:g}")
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ValueError(f"num_frames is {self.num_frames}; expected 1 or more")
         if self.stride < 1:
             raise ValueError(f"stride is {self.stride}; expected 1 or more")
         if not 0 <= self.start_s < (float("inf") if self.end_s is None else self.end_s):

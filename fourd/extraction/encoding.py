@@ -27,6 +27,12 @@ class Encoded:
     piece: Piece
     tokens: tuple[Tokens, ...]
     grid: Float[Tensor, "k h w D"] | None = None
+    problem: str | None = None
+    """Why these tokens cannot be stored; there are none then."""
+
+
+class UnstorableFeatures(Exception):  # noqa: N818 - it names the thing, which the caller lists
+    """Say why the features of an input do not fit the type in which they are to be stored."""
 
 
 class Encoder:
@@ -76,7 +82,10 @@ class Encoder:
         kept = [grid[piece.window.kept] for grid in grids]
         tokens = tuple(pooled(grid, self.config.pooling) for grid in kept)
         if self.config.pooling != "clip":
-            tokens = tuple(as_stored(part, self.config.dtype, piece.chosen.source.path) for part in tokens)
+            try:
+                tokens = tuple(as_stored(part, self.config.dtype) for part in tokens)
+            except UnstorableFeatures as problem:
+                return Encoded(piece, (), problem=str(problem))
         shown = kept[-1].float().cpu() if self.with_grid else None
         return Encoded(piece, tuple(part.cpu() for part in tokens), shown)
 
@@ -86,12 +95,12 @@ def pooled(grid: Float[Tensor, "k h w D"], pooling: Pooling) -> Tokens:
     return grid if pooling == "none" else grid.float().mean(dim=(1, 2))
 
 
-def as_stored(tokens: Float[Tensor, "..."], dtype: StoredType, path: str) -> Float[Tensor, "..."]:
-    """Bring features to the type in which they are stored; raise ValueError naming the input if they do not fit."""
+def as_stored(tokens: Float[Tensor, "..."], dtype: StoredType) -> Float[Tensor, "..."]:
+    """Bring features to the type in which they are stored; raise UnstorableFeatures if they do not fit."""
     stored = tokens.to(getattr(torch, dtype))
     if bool(stored.isfinite().all()):
         return stored
     if bool(tokens.isfinite().all()):
         largest = f"{float(tokens.abs().max()):.4g}"
-        raise ValueError(f"{path}: features reach {largest}, which {dtype} cannot hold; use dtype float32 or bfloat16")
-    raise ValueError(f"{path}: the backbone gives features that are not finite: look at its weights and its precision")
+        raise UnstorableFeatures(f"features reach {largest}, which {dtype} cannot hold: use dtype float32 or bfloat16")
+    raise UnstorableFeatures("the backbone gives features that are not finite: look at its weights and its precision")

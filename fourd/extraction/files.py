@@ -81,9 +81,11 @@ class GrowingFile:
         os.replace(self.aside, self.path)
 
     def discard(self) -> None:
-        """Forget the file."""
-        self._file.close()
-        self.aside.unlink(missing_ok=True)
+        """Forget the file, also where what it still holds cannot be written."""
+        try:
+            self._file.close()
+        finally:
+            self.aside.unlink(missing_ok=True)
 
     def _starts(self) -> dict[str, int]:
         """Say where in the file each tensor begins."""

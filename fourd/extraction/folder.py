@@ -9,17 +9,28 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from fourd import provenance, run_folder
+from fourd.datasets.video_files import EXTENSIONS
 from fourd.extraction.config import ExtractConfig
 from fourd.extraction.files import ASIDE_SUFFIX, read_metadata
-from fourd.extraction.index import UNREADABLE, Entry, Index
-from fourd.extraction.inputs import Source
+from fourd.extraction.index import INDEX_NAME, UNREADABLE, Entry, Index
+from fourd.extraction.inputs import IMAGE_EXTENSIONS, Source, sample_sha256
 from fourd.types import Backbone
 from fourd.windows import RULE
+
+_VERSION = "1"
+"""Of what decides over features beside config and backbone: fitting, windows, times. Another one is never mixed in."""
+
+_OURS_ASIDE = (
+    f".safetensors{ASIDE_SUFFIX}",
+    *(f"{suffix}.mp4{ASIDE_SUFFIX}" for suffix in (*EXTENSIONS, *IMAGE_EXTENSIONS)),
+)
+"""How the names end of what this package writes aside."""
 
 
 @contextmanager
@@ -61,6 +72,7 @@ class FeatureFolder:
         for entry in list(self.index.entries.values()):
             if entry.has_features and not self.path_of(entry.key).exists():
                 del self.index.entries[entry.key]
+        self._keys = {entry.path: entry.key for entry in self.index.entries.values() if entry.has_features}
 
     def path_of(self, key: str) -> Path:
         """Name the file of features of an input."""
@@ -69,6 +81,11 @@ class FeatureFolder:
     def film_of(self, key: str) -> Path:
         """Name the film of an input's features."""
         return self.out / f"{key}.mp4"
+
+    def as_known(self, source: Source) -> Source:
+        """Give an input the key under which its features are there already, whatever else was named then."""
+        key = self._keys.get(source.path)
+        return source if key is None else dataclasses.replace(source, key=key)
 
     def done(self, source: Source) -> Entry | None:
         """Find the row of an input whose features are there; None where they are missing or of an earlier state of it.
@@ -80,7 +97,7 @@ class FeatureFolder:
         if earlier is None:
             return None
         same = (earlier.source_bytes, earlier.source_mtime_ns) == (source.num_bytes, source.mtime_ns)
-        if not same and earlier.path != source.path:
+        if earlier.path != source.path and not (same and earlier.source_sample == sample_sha256(source.path)):
             raise ValueError(
                 f"{self.out}: {source.key} is {earlier.path} already, and not {source.path}: name another --out"
             )
@@ -94,20 +111,26 @@ class FeatureFolder:
             return None
         if metadata.get("config_sha256") != self.config_sha256:
             raise ValueError(f"{path} holds features of another config or backbone: delete it, or name another --out")
-        return dataclasses.replace(Entry(**json.loads(metadata["row"])), num_bytes=path.stat().st_size)
+        try:
+            row = Entry(**json.loads(metadata["row"]))
+        except (KeyError, TypeError, ValueError):
+            return None  # no row of this version: it is done again
+        return dataclasses.replace(row, num_bytes=path.stat().st_size) if row.key == key else None
 
     def refuse(self, source: Source, reason: str) -> None:
         """List an input that cannot be read; features of an earlier state of it do not stay."""
         self.path_of(source.key).unlink(missing_ok=True)
         status = f"{UNREADABLE}: {reason}"
-        sizes = {"source_bytes": source.num_bytes, "source_mtime_ns": source.mtime_ns}
+        sizes: dict[str, Any] = {"source_bytes": source.num_bytes, "source_mtime_ns": source.mtime_ns}
         self.index.add(Entry(source.key, source.path, status, **sizes))
 
     def _clean(self) -> None:
         """Remove what an earlier call was writing when it was killed."""
-        for folder, _, names in os.walk(self.out):
+        for folder, below, names in os.walk(self.out):
+            # a folder of features within this one is somebody else's
+            below[:] = [name for name in below if not (Path(folder) / name / INDEX_NAME).exists()]
             for name in names:
-                if name.startswith(".") and name.endswith(ASIDE_SUFFIX):
+                if name.startswith(".") and name.endswith(_OURS_ASIDE):
                     (Path(folder) / name).unlink()
 
 
@@ -117,7 +140,11 @@ def identity(backbone: Backbone) -> Mapping[str, str]:
     described = provenance.describe(config) if dataclasses.is_dataclass(config) else None
     kind = f"{type(backbone).__module__}:{type(backbone).__qualname__}"
     whole = {"kind": kind, "config": described, "native_input": provenance.describe(backbone.native_input)}
-    return {"backbone": json.dumps(whole, sort_keys=True), "weights_sha256": weights_sha256(backbone)}
+    return {
+        "extraction": _VERSION,
+        "backbone": json.dumps(whole, sort_keys=True),
+        "weights_sha256": weights_sha256(backbone),
+    }
 
 
 def weights_sha256(backbone: Backbone) -> str:

@@ -27,7 +27,8 @@ class Entry:
     status: "done", "damaged: why" (features up to the damage), or "unreadable: why" (no features). num_frames: the
     frames that were encoded, at `fps` on average (None where there is but one). t, h, w, width: the grid of tokens,
     before pooling. first_s, last_s: when the first and the last of the frames are shown. num_bytes: of the file of
-    features; source_bytes, source_mtime_ns: of the input.
+    features; source_bytes, source_mtime_ns: of the input;
+    source_sample: see `sample_sha256`.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Entry:
     num_bytes: int = 0
     source_bytes: int | None = None
     source_mtime_ns: int | None = None
+    source_sample: str | None = None
 
     @property
     def has_features(self) -> bool:
@@ -61,6 +63,7 @@ _SCHEMA = pa.schema(
         *((name, pa.int64()) for name in ("num_frames", "t", "h", "w", "width")),
         *((name, pa.float64()) for name in ("first_s", "last_s", "fps")),
         *((name, pa.int64()) for name in ("num_bytes", "source_bytes", "source_mtime_ns")),
+        ("source_sample", pa.string()),
     ]
 )
 

@@ -69,6 +69,18 @@ def absolute(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return named
 
 
+_SAMPLE_BYTES = 2**20
+
+
+def sample_sha256(path: str) -> str:
+    """Hash the beginning and the end of a file, by which one that was moved is known from another of its size."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(_SAMPLE_BYTES))
+        file.seek(-min(_SAMPLE_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
 def _look(path: Path, out: Path) -> Iterator[tuple[Path, str]]:
     """Give a named file, or what a named folder holds, each with the reason why it is no input, or none."""
     if path.is_dir():

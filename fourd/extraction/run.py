@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fourd.extraction.config import ExtractConfig, settle
-from fourd.extraction.encoding import Encoded, Encoder
+from fourd.extraction.encoding import Encoded, Encoder, UnstorableFeatures
 from fourd.extraction.folder import FeatureFolder, alone_in
 from fourd.extraction.index import DAMAGED, Entry
 from fourd.extraction.inputs import Source, find_inputs
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 FilmMaker = Callable[[Path, float], Film]
+_FASTEST_FILM = 240.0  # pictures per second
 _DEFAULTS = ExtractConfig()
 
 
@@ -57,6 +58,7 @@ def extract(
     encoder = Encoder(backbone, settle(config, backbone, place), place, batch_size, with_grid=film is not None)
     with alone_in(out):
         folder = FeatureFolder(out, encoder.config, backbone)
+        sources = [folder.as_known(source) for source in sources]
         folder.index.entries.update({entry.key: entry for entry in others})
         _Extraction(folder, encoder, num_threads, film).run(sources)
     keys = sorted([source.key for source in sources] + [entry.key for entry in others])
@@ -106,15 +108,25 @@ class _Extraction:
     def _write(self, results: Iterable[Encoded | End], progress: ExtractProgress) -> None:
         """Put each window's tokens where they belong; leave nothing half written, whatever happens."""
         writers: dict[str, Writer] = {}
+        problems: dict[str, str | None] = {}
         try:
             for item in results:
                 if isinstance(item, Encoded):
-                    chosen = item.piece.chosen
-                    if chosen.source.key not in writers:
-                        writers[chosen.source.key] = self._begin(chosen)
-                    num_frames = writers[chosen.source.key].add(item)
+                    chosen, key = item.piece.chosen, item.piece.chosen.source.key
+                    problems.setdefault(key, item.problem)
+                    problems[key] = problems[key] or item.problem
+                    if problems[key]:
+                        continue
+                    if key not in writers:
+                        writers[key] = self._begin(chosen)
+                    num_frames = writers[key].add(item)
                     share = item.piece.window.frames[-1] / len(chosen.times_s)
                     progress.frames(num_frames, share, chosen.source.num_bytes)
+                elif problem := problems.pop(item.source.key, None):
+                    if item.source.key in writers:
+                        writers.pop(item.source.key).discard()
+                    self._refuse(item.source, problem)
+                    progress.done(item.source.num_bytes)
                 else:
                     self._end(item, writers)
                     progress.done(item.source.num_bytes)
@@ -127,19 +139,28 @@ class _Extraction:
         config, backbone, key = self.encoder.config, self.encoder.backbone, chosen.source.key
         assert config.num_frames is not None  # `settle` has put it in
         shape = backbone.feature_shape(ClipShape(config.num_frames, *chosen.framing.size))
-        film = self.film(self.folder.film_of(key), chosen.fps or 1.0) if self.film is not None else None
+        film = self.film(self.folder.film_of(key), min(chosen.fps or 1.0, _FASTEST_FILM)) if self.film else None
         patch = backbone.native_input.patch[0]
         return Writer(chosen, shape, config, patch, self.folder.path_of(key), self.folder.about, film)
+
+    def _refuse(self, source: Source, problem: str) -> None:
+        """List an input without features."""
+        log.warning("%s has no features: %s", source.path, problem)
+        self.folder.refuse(source, problem)
 
     def _end(self, end: End, writers: dict[str, Writer]) -> None:
         """Finish an input, or list why it has no features."""
         key, path = end.source.key, end.source.path
         if key not in writers:
-            log.warning("%s cannot be read: %s", path, end.problem)
-            self.folder.refuse(end.source, end.problem or "no frame in it")
+            self._refuse(end.source, end.problem or "no frame in it")
             return
-        entry = writers[key].finish(end)
-        del writers[key]
+        writer = writers.pop(key)
+        try:
+            entry = writer.finish(end)
+        except UnstorableFeatures as problem:
+            writer.discard()
+            self._refuse(end.source, str(problem))
+            return
         self.folder.index.add(entry)
         if entry.status.startswith(DAMAGED):
             log.warning("%s is %s", path, entry.status)

@@ -17,6 +17,7 @@ from fourd.extraction.config import ExtractConfig
 from fourd.extraction.encoding import Encoded, as_stored
 from fourd.extraction.files import GrowingFile, TensorPlan
 from fourd.extraction.index import DAMAGED, DONE, Entry
+from fourd.extraction.inputs import sample_sha256
 from fourd.extraction.reading import Chosen, End, average_rate
 from fourd.types import FeatureShape
 
@@ -84,7 +85,7 @@ class Writer:
         if self.config.pooling == "clip":
             for name, total in zip(self.config.tensor_names, self._sums, strict=True):
                 mean = (total / self._num_steps).float()
-                self.file.append(name, as_stored(mean, self.config.dtype, self.chosen.source.path)[None])
+                self.file.append(name, as_stored(mean, self.config.dtype)[None])
         patch = end.num_frames if self.config.pooling == "clip" else self.patch
         for name, times in zip(TIME_NAMES, step_times(self.chosen.times_s[: end.num_frames], patch), strict=True):
             self.file.append(name, torch.from_numpy(times))
@@ -124,6 +125,7 @@ class Writer:
             fps=average_rate(times_s),
             source_bytes=source.num_bytes,
             source_mtime_ns=source.mtime_ns,
+            source_sample=sample_sha256(source.path),
         )
 
     def _room_for_header(self) -> int:

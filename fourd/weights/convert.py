@@ -76,6 +76,8 @@ def converted(npz: Path, folder: Path) -> Path:
 
     Raises ValueError where the file holds anything but a released model, OSError where there is no room.
     """
+    if _identity_of(folder) == _identity(npz):
+        return folder  # also where nothing can be written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if _identity_of(folder) != _identity(npz):
@@ -94,13 +96,17 @@ def _identity_of(folder: Path) -> dict[str, int] | None:
     path = folder / SOURCE_NAME
     if not path.is_file():
         return None
-    source = json.loads(path.read_text())
-    return {name: source[name] for name in ("num_bytes", "mtime_ns")}
+    try:
+        source = json.loads(path.read_text())
+        return {name: source[name] for name in ("num_bytes", "mtime_ns")}
+    except (ValueError, KeyError, TypeError):
+        return None  # then it is made again
 
 
 def _convert(npz: Path, folder: Path) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed: this one holds the lock
+        shutil.rmtree(left, ignore_errors=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         with NpzArrays(npz) as arrays:

@@ -47,7 +47,10 @@ def _write(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str])
     try:
         aside.touch()
         mode = aside.stat().st_mode
-        save_file(dict(state), aside, metadata=dict(metadata))
+        try:
+            save_file(dict(state), aside, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
         aside.chmod(mode)  # save_file hides its file from everybody else
         with aside.open("rb") as file:
             os.fsync(file.fileno())
@@ -100,7 +103,9 @@ class StoredState:
         index = self.path / INDEX_NAME
         if not index.is_file():
             return self._list_file(self.path / WEIGHTS_NAME)
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"{index} holds no weight_map; copy or download it again")
         return {name: self.path / Path(file).name for name, file in weight_map.items()}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
@@ -193,6 +198,28 @@ def read_config(path: Path | str) -> str:
     if "config" not in metadata:
         raise ValueError(f"{path} holds no config, only {sorted(metadata)}; expected a file written by save_module")
     return str(metadata["config"])
+
+
+def has_config(path: Path) -> bool:
+    """Tell whether a safetensors file says what it holds, as those of `save_module` do."""
+    with open_safetensors(path) as file:
+        return "config" in (file.metadata() or {})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raise ValueError naming the file where it is none."""
+    return parse_json(path.read_text(), path)
+
+
+def parse_json(text: str, path: Path) -> dict[str, Any]:
+    """Read a JSON object that came from a file."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} holds what is not JSON ({error}); copy or download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a JSON {type(found).__name__}, expected an object; copy or download it again")
+    return found
 
 
 def sha256(path: Path | str) -> str:

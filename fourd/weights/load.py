@@ -6,7 +6,6 @@ import difflib
 import functools
 import hashlib
 import importlib
-import json
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from fourd.depth_model import DepthModel, DepthModelConfig
 from fourd.tokens import Triple
 from fourd.types import Backbone, BackboneConfig
 from fourd.weights.convert import BACKBONE, ReleasedDepth, converted
-from fourd.weights.files import CONFIG_NAME, SOURCE_NAME, build_from, read_config
+from fourd.weights.files import CONFIG_NAME, SOURCE_NAME, build_from, has_config, parse_json, read_config, read_json
 from fourd.weights.published import PUBLISHED, fetch
 from fourd.weights.snapshot import looks_like_repository, require_own_types, snapshot
 
@@ -35,8 +34,8 @@ def load(source: Source, *, dtype: torch.dtype | None = None, native_size: bool 
 
     source: a published name (see `names`), an official `.npz`, a `.safetensors` of a run, a folder of
     `save_pretrained` or of a rival's checkpoint, or a repository of the Hugging Face Hub (`owner/name`).
-    dtype: of the weights; None keeps what is stored. native_size: resize clips to the encoder's own size and
-    refuse other lengths; False keeps the clips' and resamples the positions.
+    dtype: of the weights; None keeps what is stored, and takes float32 for rivals. native_size: resize clips to the
+    encoder's own size and refuse other lengths; False keeps the clips' and resamples the positions.
     Raises ValueError naming every array that is missing, extra, misshapen or not finite; nothing is loaded then.
     """
     path = locate(source)
@@ -104,7 +103,8 @@ def locate(source: Source) -> Path:
     name = os.fspath(source)
     if name in PUBLISHED:
         return _published(name)
-    repository = names().get(name, name if looks_like_repository(name) else None)
+    is_file_name = Path(name).suffix in (".npz", ".safetensors", ".pth", ".pt")
+    repository = names().get(name, name if looks_like_repository(name) and not is_file_name else None)
     if repository is None:
         raise ValueError(_unknown(name))
     return snapshot(repository)
@@ -149,7 +149,7 @@ def _rivals() -> tuple[ModuleType, ...]:
 def _rival_of(path: Path) -> ModuleType | None:
     """Find whose checkpoint this is; None where it is one of ours."""
     config = _json(path / CONFIG_NAME) if path.is_dir() else None
-    if config is not None and "type" in config:
+    if (config is not None and "type" in config) or (path.suffix == ".safetensors" and has_config(path)):
         return None
     for rival in _rivals():
         if rival.recognises(config) if config is not None else path.suffix in getattr(rival, "FILE_SUFFIXES", ()):
@@ -165,13 +165,12 @@ def _json(path: Path) -> Mapping[str, Any]:
         raise FileNotFoundError(
             f"{path.parent} holds no {path.name}; expected a folder of save_pretrained, or a rival's"
         )
-    found: Mapping[str, Any] = json.loads(path.read_text())
-    return found
+    return read_json(path)
 
 
 def _config_at(path: Path, trusted: bool) -> Any:
     """Rebuild the config that stands with the weights; from elsewhere, none but our own types."""
-    described = json.loads(read_config(path))
+    described = parse_json(read_config(path), path)
     if not trusted:
         require_own_types(described, path)
     return provenance.rebuild(described)

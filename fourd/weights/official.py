@@ -27,6 +27,9 @@ BARE_PREFIX = "params/"
 BACKBONE_PREFIX = "params/layers_0/"
 READOUT_PREFIX = "params/layers_2/"
 
+_UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What zipfile and numpy raise for damaged, encrypted or strangely compressed members."""
+
 _RELEASED = "Expected a released 4DS model, downloaded whole and unchanged."
 
 # ----------------------------------------------------------------------------- the file
@@ -43,8 +46,10 @@ class NpzArrays(Mapping[str, Tensor]):
         """Read the table of the archive and the shape of every array."""
         self.path = Path(path)
         _require_archive(self.path)
-        with zipfile.ZipFile(self.path) as archive:
+        with _opened(self.path) as archive:
             members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+            if len(members) < len(archive.namelist()):
+                raise ValueError(f"{self.path} names an array twice. {_RELEASED}")
             self.shapes: dict[str, Shape] = {
                 name: _read_shape(archive, member, name, self.path) for name, member in members.items()
             }
@@ -83,6 +88,13 @@ def _require_archive(path: Path) -> None:
         raise ValueError(f"{path} is cut short: the table of arrays at its end is missing. Download it again.")
 
 
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: its table of arrays is damaged ({error}). Download it again.") from error
+
+
 def _read_shape(archive: zipfile.ZipFile, member: str, name: str, path: Path) -> Shape:
     """Read the header of an array, and refuse what is no array of float32."""
     try:
@@ -92,7 +104,7 @@ def _read_shape(archive: zipfile.ZipFile, member: str, name: str, path: Path) ->
                 np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             )
             shape, _, dtype = read_header(file)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: {name!r} is not an array, or cannot be read: {error}. {_RELEASED}") from error
     if dtype.hasobject:
         raise ValueError(f"{path}: array {name!r} cannot be read: it is a pickled object. {_RELEASED}")
@@ -104,7 +116,7 @@ def _read_shape(archive: zipfile.ZipFile, member: str, name: str, path: Path) ->
 def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
     try:
         array: np.ndarray = archive[name]
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: array {name!r} cannot be read: {error}. {_RELEASED}") from error
     num_bad = array.size - np.isfinite(array).sum()
     if num_bad:
@@ -162,7 +174,7 @@ def _sizes(shapes: Mapping[str, Shape], name: str, axes: str) -> dict[str, int]:
     if name not in shapes:
         raise ValueError(f"array {name!r} is missing, from which the architecture is read. {_RELEASED}")
     names, shape = axes.split(), shapes[name]
-    if len(names) != len(shape):
+    if len(names) != len(shape) or 0 in shape:
         raise ValueError(f"array {name!r} has shape {shape}, expected axes ({', '.join(names)}). {_RELEASED}")
     return dict(zip(names, shape, strict=True))
 

@@ -8,6 +8,11 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+from fourd import provenance
+from fourd.depth_model import DepthModelConfig
+from fourd.readout import ReadoutSize
+from fourd.tasks.depth import DepthConfig
+from fourd.types import BackboneConfig, ObjectiveConfig
 from fourd.weights.files import CONFIG_NAME
 
 _PATTERNS = ("*.json", "*.safetensors", "*.pth")
@@ -38,15 +43,24 @@ def snapshot(repository: str) -> Path:
         ) from error
 
 
+_OF_MODELS = (BackboneConfig, ObjectiveConfig, DepthModelConfig, DepthConfig, ReadoutSize)
+
+
+def _describes_a_model(kind: object) -> bool:
+    """Tell what describes a part of a model from what would read or write files when it is built."""
+    return isinstance(kind, type) and issubclass(kind, _OF_MODELS)
+
+
 def require_own_types(described: Any, path: Path) -> None:
-    """Raise ValueError where a config names types that are not of fourd: a download does not decide what is run."""
+    """Raise ValueError where a config names anything but models of fourd: a download does not decide what is run."""
     if isinstance(described, list):
         for item in described:
             require_own_types(item, path)
     if isinstance(described, dict):
-        if not str(described.get("type", "fourd.")).startswith("fourd."):
+        kind = str(described.get("type"))
+        if not kind.startswith("fourd.") or not _describes_a_model(provenance.find(kind)):
             raise ValueError(
-                f"{path / CONFIG_NAME} names {described['type']}, code that is not part of fourd, which is not run for "
+                f"{path / CONFIG_NAME} names {kind}, code that is not part of a model of fourd, which is not run for "
                 "a download. If you trust it, install it and load the downloaded folder by its path"
             )
         for value in described.values():

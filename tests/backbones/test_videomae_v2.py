@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import fourd
 from fourd.backbones import videomae_v2
 from fourd.backbones.videomae_v2 import VideoMAEv2, fixed_positions, from_checkpoint, recognises
 from fourd.tokens import resample_positions
@@ -380,3 +381,13 @@ def test_native_clips_give_the_same_either_way(golden, state, tmp_path):
     assert not free.native_input.fixed
     for one, other in zip(features(fixed, golden["video"]), features(free, golden["video"]), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_saved_one_runs_in_bfloat16(tmp_path):
+    backbone = videomae_v2.tiny().build()
+    backbone.init_weights()
+    folder = fourd.save_pretrained(backbone, tmp_path / "saved")
+    native = backbone.native_input
+    clip = torch.rand(1, native.num_frames, 3, *native.size)
+    (features,) = fourd.load(folder, dtype=torch.bfloat16)(clip, (1.0,))
+    assert features.grid.dtype == torch.bfloat16

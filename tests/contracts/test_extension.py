@@ -80,7 +80,7 @@ SPOILED = [
     (backbone.builds_on_the_meta_device, "**2, config.width)", "**2, config.width, device='cpu')"),
     (backbone.exposes_its_blocks, "nn.ModuleList(", "list("),
     (backbone.says_its_feature_shape, "native_input.grid(clip), self.config.width)", "native_input.grid(clip), 1)"),
-    (backbone.reads_uint8_and_float_alike, "native_pixels(video,", "native_pixels(video.float(),"),
+    (backbone.reads_uint8_and_float_alike, "native_pixels(video,", "native_pixels(video.float() / 256,"),
     (backbone.gives_each_depth_alone_or_together, "for depth in depths]", "for depth in sorted(depths)]"),
     (backbone.refuses_impossible_depths, "self.block_at(depth) for", "round(depth * 2) % 3 for"),
     (backbone.keeps_clips_apart, "block(outputs[-1])", "block(outputs[-1] - outputs[-1].mean(dim=0))"),

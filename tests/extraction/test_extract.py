@@ -91,18 +91,42 @@ def test_features_that_the_type_cannot_hold_are_an_error_that_names_the_video(po
     path, model = film(tmp_path / "a.mp4", 6), backbone()
     with torch.no_grad():
         model.positions.fill_(1e6)
-    with pytest.raises(ValueError, match=r"a\.mp4: features reach 1e\+06, which float16 cannot hold; use .*bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"a\.mp4 is unreadable: features reach 1e\+06, .*float16 cannot hold.*bfloat16"
+    ):
         extract(path, tmp_path / "out", model, ExtractConfig(depths=(0.2,), pooling=pooling))
     assert not list((tmp_path / "out").rglob("*.safetensors"))
     assert not list((tmp_path / "out").rglob("*.part"))
     extract(path, tmp_path / "other", model, ExtractConfig(depths=(0.2,), dtype="bfloat16", pooling=pooling))
 
 
+@pytest.mark.parametrize("pooling", ["none", "clip"])
+def test_a_film_whose_features_do_not_fit_is_listed_and_the_others_are_done(pooling: str, tmp_path: Path):
+    for name, level in (("a", 0), ("b", 255), ("c", 0)):
+        film(
+            tmp_path / f"in/{name}.mp4",
+            12,
+            picture=lambda _, size, level=level: np.full((*size[::-1], 3), level, np.uint8),
+        )
+    model = backbone()
+    with torch.no_grad():
+        model.patch_embedding.weight.fill_(1e5)
+        model.patch_embedding.bias.zero_()
+    entries = extract(tmp_path / "in", tmp_path / "out", model, ExtractConfig(depths=(0.2,), pooling=pooling))
+    assert [entry.status.partition(",")[0] for entry in entries] == [
+        "done",
+        "unreadable: features reach 3.84e+07",
+        "done",
+    ]
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not (tmp_path / "out/b.mp4.safetensors").exists()
+
+
 def test_a_broken_backbone_is_told_from_an_overflow(tmp_path: Path):
     path, model = film(tmp_path / "a.mp4", 6), backbone()
     with torch.no_grad():
         model.positions.fill_(torch.nan)
-    with pytest.raises(ValueError, match=r"a\.mp4: the backbone gives features that are not finite"):
+    with pytest.raises(ValueError, match=r"a\.mp4 is unreadable: the backbone gives features that are not finite"):
         extract(path, tmp_path / "out", model)
 
 

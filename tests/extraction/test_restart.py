@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fourd.extraction import ExtractConfig, extract, read_index
 from fourd.extraction.files import read_metadata
@@ -218,3 +220,35 @@ def test_an_error_on_the_way_keeps_what_is_done(tmp_path: Path):
     assert features_in(tmp_path / "out").keys() == {"0.mp4.safetensors", "1.mp4.safetensors"}
     assert not list((tmp_path / "out").rglob("*.part"))
     assert [row.key for row in read_index(tmp_path / "out" / "index.parquet")] == ["0.mp4", "1.mp4"]
+
+
+def test_a_video_keeps_its_key_whatever_else_is_named(tmp_path: Path):
+    first = film(tmp_path / "films/a.mp4", 8)
+    extract(tmp_path / "films", tmp_path / "out", backbone(), CONFIG)
+    before = features_in(tmp_path / "out")
+    entries = extract([first, film(tmp_path / "more/b.mp4", 8)], tmp_path / "out", backbone(), CONFIG)
+    assert [entry.key for entry in entries] == ["a.mp4", "more/b.mp4"]
+    assert before.items() <= features_in(tmp_path / "out").items()
+    assert len(read_index(tmp_path / "out/index.parquet")) == 2
+
+
+def test_another_video_of_the_same_size_and_time_is_not_taken_for_it(tmp_path: Path):
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    for folder, pixels in (("x", picture), ("y", 255 - picture)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "a.bmp")
+        os.utime(tmp_path / folder / "a.bmp", (0, 0))
+    extract(tmp_path / "x/a.bmp", tmp_path / "out", backbone())
+    with pytest.raises(ValueError, match=r"a\.bmp is .*x/a\.bmp already, and not .*y/a\.bmp: name another --out"):
+        extract(tmp_path / "y/a.bmp", tmp_path / "out", backbone())
+
+
+def test_what_others_are_writing_is_left_alone(tmp_path: Path):
+    out = tmp_path / "out"
+    extract(film(tmp_path / "a.mp4", 8), out, backbone(), CONFIG)
+    extract(film(tmp_path / "b.mp4", 8), out / "nested", backbone(), CONFIG)
+    others = [out / ".movie.mkv.part", out / ".movie.mp4.part", out / "nested/.c.mp4.safetensors.part"]
+    for path in others:
+        path.touch()
+    extract(tmp_path / "a.mp4", out, backbone(), CONFIG)
+    assert all(path.exists() for path in others)

@@ -302,7 +302,7 @@ def test_code_from_elsewhere_is_run_for_a_folder_of_this_machine_alone(tmp_path,
     imported = []
     monkeypatch.setattr(snapshot, "snapshot_download", lambda *_, **__: str(folder))
     monkeypatch.setattr(provenance, "find", imported.append)
-    with pytest.raises(ValueError, match=rf"names {__name__}:LineConfig, code that is not part of fourd"):
+    with pytest.raises(ValueError, match=rf"names {__name__}:LineConfig, code that is not part of a model of fourd"):
         from_pretrained("them/model")
     assert imported == []
 

@@ -312,8 +312,10 @@ def test_every_name_is_told_apart():
 
 
 def test_types_of_others_are_not_imported_for_a_download(tmp_path):
-    with pytest.raises(ValueError, match="names os:path, code that is not part of fourd"):
-        snapshot.require_own_types({"type": "fourd.x:Y", "inner": [{"type": "os:path"}]}, tmp_path)
+    with pytest.raises(ValueError, match="names os:path, code that is not part of a model of fourd"):
+        snapshot.require_own_types({"type": "fourd.readout:ReadoutSize", "inner": [{"type": "os:path"}]}, tmp_path)
+    with pytest.raises(ValueError, match=r"names fourd.datasets.video_files:VideoFilesConfig, code that is not part"):
+        snapshot.require_own_types({"type": "fourd.datasets.video_files:VideoFilesConfig"}, tmp_path)
 
 
 def test_a_shard_with_an_array_that_its_index_does_not_name_is_refused(tmp_path, monkeypatch):
@@ -337,3 +339,70 @@ def test_a_folder_from_elsewhere_is_checked_though_it_looks_like_a_conversion(tm
     files._write(dict(backbone.state_dict()), tmp_path / "model" / files.WEIGHTS_NAME, {"format": "pt"})
     with pytest.raises(ValueError, match="not finite: positions"):
         fourd.load(tmp_path / "model")
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(tmp_path, arrays):
+    path = write(tmp_path / "x.npz", arrays)
+    fourd.load(path)
+    folder = next((tmp_path / "cache").rglob("config.json")).parent
+    left = folder.with_name(f".{folder.name}.12345")
+    left.mkdir()
+    write(path, {name: array * 2 for name, array in arrays.items()})
+    fourd.load(path)
+    assert not left.exists()
+
+
+def test_a_conversion_that_is_there_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    fourd.load(SMALL)
+
+    def no_lock(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(convert, "FileLock", no_lock)
+    fourd.load(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "{", r"config\.json holds what is not JSON|holds what is not JSON"),
+        ("config.json", "[]", "holds a JSON list, expected an object"),
+    ],
+)
+def test_a_damaged_description_names_its_file(tmp_path, name, text, message):
+    backbone = video_vit.tiny().build()
+    backbone.init_weights()
+    fourd.save_pretrained(backbone, tmp_path / "model")
+    (tmp_path / "model" / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        fourd.load(tmp_path / "model")
+
+
+def test_a_damaged_note_of_a_conversion_means_converting_again(tmp_path):
+    fourd.load(SMALL)
+    next((tmp_path / "cache").rglob("source.json")).write_text("{")
+    fourd.load(SMALL)
+
+
+def test_a_mistyped_path_is_not_looked_for_on_the_hub():
+    with pytest.raises(ValueError, match=r"'weights/model\.npz' is no file"):
+        fourd.load("weights/model.npz")
+
+
+def test_a_checkpoint_may_not_choose_the_code_that_runs(tmp_path):
+    import transformers
+
+    config = transformers.Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    transformers.Dinov2Model(config).save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(said | {"attn_implementation": "someone/kernels"}))
+    with pytest.raises(ValueError, match="attn_implementation would choose the code that runs"):
+        fourd.load(tmp_path)
+
+
+def test_a_damaged_table_of_arrays_says_so(tmp_path, arrays):
+    path = write(tmp_path / "bad.npz", arrays)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\x09", 1))
+    with pytest.raises(ValueError, match="its table of arrays is damaged"):
+        fourd.load(path)
