@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch.utils.data
 
+from fourd.media import UnreadableVideo
 from fourd.types import Batch, Dataset, Unreadable, concatenate
-from fourd.video import UnreadableVideo
 
 _NUM_ROUNDS = 6
 _MAX_SUBSTITUTES = 16

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fourd import video
+from fourd.media import frames as media_frames
+from fourd.media import limits
 from fourd.video import CropBox, UnreadableVideo
 from tests.films import hide_vp8_frame, numbered_picture, read_number, truncate, write_film, write_sound
 
@@ -99,7 +101,7 @@ def test_jumps_over_key_frames_instead_of_decoding_all(tmp_path: Path, monkeypat
     info = video.probe(path)
     assert info.keyframes.tolist() == list(range(0, 200, 10))
     decoded = []
-    monkeypatch.setattr(video, "_decoded", counting(video._decoded, decoded))
+    monkeypatch.setattr(media_frames, "decoded", counting(media_frames.decoded, decoded))
     assert numbers_in(video.decode(path, [3, 105, 191], info)) == [3, 105, 191]
     assert len(decoded) <= 4 + 6 + 2
 
@@ -116,9 +118,11 @@ def counting(decode, decoded: list):
 def test_a_file_that_cannot_seek_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_film(tmp_path / "film.mp4", 60)
     info = video.probe(path)
-    packets_from = video._packets_from
+    packets_from = media_frames._packets_from
     monkeypatch.setattr(
-        video, "_packets_from", lambda container, stream, start: [] if start else packets_from(container, stream, None)
+        media_frames,
+        "_packets_from",
+        lambda container, stream, start: [] if start else packets_from(container, stream, None),
     )
     assert numbers_in(video.decode(path, [50, 20], info)) == [50, 20]
 
@@ -203,7 +207,7 @@ def test_a_stream_decodes_each_frame_once_and_jumps_where_that_is_cheaper(
     path = write_film(tmp_path / "film.mp4", 200, gop=10, options={"sc_threshold": "0"})
     info = video.probe(path)
     decoded = []
-    monkeypatch.setattr(video, "_decoded", counting(video._decoded, decoded))
+    monkeypatch.setattr(media_frames, "decoded", counting(media_frames.decoded, decoded))
     assert len(list(video.stream(path, range(200), info))) == 200
     assert len(decoded) == 200
     decoded.clear()
@@ -215,7 +219,7 @@ def test_a_stream_holds_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = write_film(tmp_path / "film.mp4", 120, **ONE_KEY)
     info = video.probe(path)
     decoded = []
-    monkeypatch.setattr(video, "_decoded", counting(video._decoded, decoded))
+    monkeypatch.setattr(media_frames, "decoded", counting(media_frames.decoded, decoded))
     for number, _ in enumerate(video.stream(path, range(120), info)):
         assert len(decoded) <= number + 1, "a frame was decoded before it was asked for"
 
@@ -224,7 +228,9 @@ def test_a_stream_that_is_left_early_closes_its_file(tmp_path: Path, monkeypatch
     path = write_film(tmp_path / "film.mp4")
     info = video.probe(path)
     opened = []
-    monkeypatch.setattr(video, "_open", lambda path, open_=video._open: opened.append(open_(path)) or opened[-1])
+    monkeypatch.setattr(
+        media_frames, "open_film", lambda path, open_=media_frames.open_film: opened.append(open_(path)) or opened[-1]
+    )
     frames = video.stream(path, range(40), info)
     next(frames)
     frames.close()
@@ -235,7 +241,7 @@ def test_a_stream_that_is_left_early_closes_its_file(tmp_path: Path, monkeypatch
 def test_frames_that_come_in_a_wrong_order_are_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_film(tmp_path / "film.mp4", 40)
     info = video.probe(path)
-    decoded = video._decoded
+    decoded = media_frames.decoded
 
     def swapped(*args):
         frames = list(decoded(*args))
@@ -243,19 +249,19 @@ def test_frames_that_come_in_a_wrong_order_are_put_right(tmp_path: Path, monkeyp
             frames[pair], frames[pair + 3] = frames[pair + 3], frames[pair]
         yield from frames
 
-    monkeypatch.setattr(video, "_decoded", swapped)
+    monkeypatch.setattr(media_frames, "decoded", swapped)
     assert numbers_in(torch.stack(list(video.stream(path, range(40), info)))) == list(range(40))
 
 
 def test_a_stream_ends_at_the_first_frame_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_film(tmp_path / "film.mp4", 60, gop=10, options={"sc_threshold": "0"})
     info = video.probe(path)
-    decoded = video._decoded
+    decoded = media_frames.decoded
 
     def without_25(*args):
         yield from (frame for frame in decoded(*args) if frame.pts != info.pts[25])
 
-    monkeypatch.setattr(video, "_decoded", without_25)
+    monkeypatch.setattr(media_frames, "decoded", without_25)
     got = []
     with pytest.raises(UnreadableVideo, match="frame 25 of 60 cannot be decoded"):
         got.extend(frame.clone() for frame in video.stream(path, range(60), info))
@@ -266,9 +272,11 @@ def test_a_stream_ends_at_the_first_frame_that_cannot_be_had(tmp_path: Path, mon
 def test_a_stream_of_a_file_that_cannot_seek_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_film(tmp_path / "film.mp4", 60)
     info = video.probe(path)
-    packets_from = video._packets_from
+    packets_from = media_frames._packets_from
     monkeypatch.setattr(
-        video, "_packets_from", lambda container, stream, start: [] if start else packets_from(container, stream, None)
+        media_frames,
+        "_packets_from",
+        lambda container, stream, start: [] if start else packets_from(container, stream, None),
     )
     assert numbers_in(torch.stack(list(video.stream(path, [20, 50], info)))) == [20, 50]
 
@@ -353,7 +361,7 @@ def test_a_forbidden_file_says_so(tmp_path: Path):
 
 def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_film(tmp_path / "film.mp4")
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(UnreadableVideo, match="64x48 pixels: expected 1 to 3071"):
         video.probe(path)
 

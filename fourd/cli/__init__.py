@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import fourd
-from fourd.video import UnreadableVideo
+from fourd.media import UnreadableVideo
 
 COMMANDS = {
     "demo": "pretrain, probe five tasks and show the result on a page, in minutes",

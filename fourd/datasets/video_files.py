@@ -30,8 +30,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from fourd import video
+from fourd.media import UnreadableVideo, VideoInfo
 from fourd.types import Batch, Dataset, DatasetConfig, Unreadable
-from fourd.video import UnreadableVideo, VideoInfo
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi"),
