@@ -18,6 +18,7 @@ COMMANDS = {
     "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
     "probe": "learn readouts on a backbone, frozen or finetuned, and score them",
     "extract": "turn videos of any length, and images, into features",
+    "data": "index, prepare and check the films to train on, and measure how fast they are read",
     "bench": "measure every backbone beside the code that its weights were published with",
     "report": "make the page of a study again, from its rows and pictures",
 }
