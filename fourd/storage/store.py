@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from fourd.storage.paths import checked_relative
 
@@ -53,6 +55,41 @@ class LocalStore(Store):
     def num_bytes(self, path: str) -> int:
         """Say how long a local file is."""
         return os.stat(self.address(path)).st_size
+
+
+class _Range(io.RawIOBase):
+    """Be a file of a store, read in ranges."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path, self._at = store, path, 0
+        self._size = store.num_bytes(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        found = self._store.read(self._path, self._at, stop)
+        buffer[: len(found)] = found
+        self._at = stop
+        return len(found)
+
+
+def open_ranged(store: Store, path: str) -> BinaryIO:
+    """Open a file of a store for reading and seeking, a MiB at a time."""
+    return cast("BinaryIO", io.BufferedReader(_Range(store, path), 2**20))
 
 
 def open_store(root: str) -> Store:

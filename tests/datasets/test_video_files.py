@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fourd import video
+from fourd.datasets import video_files
 from fourd.datasets.video_files import VideoFilesConfig, folder, tiny
+from fourd.index import build
+from fourd.index.films import FilmIndex, write_films
 from fourd.types import Unreadable
 from fourd.video import UnreadableVideo
 from tests.films import read_number, truncate, write_film, write_sound
@@ -36,15 +39,15 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """List the names of the films that are probed."""
+    """List the names of the films that are looked into."""
     names: list[str] = []
-    probe = video.probe
+    probe_all = build.probe_all
 
-    def listed(path: Path) -> video.VideoInfo:
-        names.append(Path(path).name)
-        return probe(path)
+    def listed(root, files, *options):
+        names.extend(Path(file.path).name for file in files)
+        return probe_all(root, files, *options)
 
-    monkeypatch.setattr(video, "probe", listed)
+    monkeypatch.setattr(build, "probe_all", listed)
     return names
 
 
@@ -77,7 +80,8 @@ def test_reading_depends_on_nothing_but_index_and_random_numbers(root: Path):
     dataset = VideoFilesConfig(str(root), num_frames=4, size=32).build()
     first = dataset.read(0, generator(3))
     dataset.read(1, generator(3))
-    for other in (dataset, pickle.loads(pickle.dumps(dataset)), VideoFilesConfig(str(root), 4, size=32).build()):
+    again_built = VideoFilesConfig(str(root), num_frames=4, size=32).build()
+    for other in (dataset, pickle.loads(pickle.dumps(dataset)), again_built):
         again = other.read(0, generator(3))
         assert torch.equal(again.video, first.video)
         assert torch.equal(again.time_s, first.time_s)
@@ -258,7 +262,7 @@ def test_an_index_in_the_folder_or_of_another_kind_is_refused(root: Path, tmp_pa
         VideoFilesConfig(str(root), index_path=str(root / "below" / "films.parquet")).build()
     wrong = tmp_path / "notes.txt"
     wrong.write_text("mine")
-    with pytest.raises(ValueError, match="no Parquet file: delete it, or name another"):
+    with pytest.raises(ValueError, match=r"index_path.*no Parquet file.*delete it, or name another"):
         VideoFilesConfig(str(root), index_path=str(wrong)).build()
     assert wrong.read_text() == "mine"
 
@@ -271,9 +275,64 @@ def test_nothing_is_written_into_the_folder(root: Path, tmp_path: Path):
 
 def test_the_tiny_film_is_made_once():
     dataset = tiny().build()
-    film = dataset.root / dataset.films[0].path
+    film = Path(dataset.root) / dataset.films[0].path
     changed = film.stat().st_mtime_ns
     assert dataset.read(0, generator()).video.shape == (1, 4, 3, 32, 32)
     tiny()
     assert film.stat().st_mtime_ns == changed
-    assert [path.name for path in dataset.root.iterdir()] == [film.name]
+    assert [path.name for path in Path(dataset.root).iterdir()] == [film.name]
+
+
+# ----------------------------------------------------------------------------- an index made before
+
+
+def test_films_of_an_index_are_read_without_a_look_at_the_folder(root: Path, tmp_path: Path, probed: list[str]):
+    path = str(tmp_path / "films.parquet")
+    build.build_index([str(root)], path)
+    write_film(root / "later.mp4")
+    probed.clear()
+    dataset = video_files.index(path).build()
+    assert probed == []
+    assert [film.path for film in dataset.films] == ["b.mp4", "below/a.webm"]
+    by_folder = VideoFilesConfig(str(root), index_path=path).build()
+    assert [film.path for film in by_folder.films] == ["b.mp4", "below/a.webm", "later.mp4"]
+
+
+def test_a_film_that_changed_since_it_was_indexed_is_not_read(root: Path, tmp_path: Path):
+    path = str(tmp_path / "films.parquet")
+    build.build_index([str(root)], path)
+    dataset = VideoFilesConfig(index_path=path, num_frames=4).build()
+    write_film(root / "b.mp4", 60)
+    with pytest.raises(UnreadableVideo, match=r"b.mp4: changed since it was indexed: index it again"):
+        dataset.read(0, generator())
+    (root / "b.mp4").unlink()
+    with pytest.raises(UnreadableVideo, match="no such file"):
+        dataset.read(0, generator())
+
+
+def test_held_out_films_stay_when_the_clip_changes_and_parts_share_nothing(tmp_path: Path):
+    (tmp_path / "films").mkdir()
+    for number in range(12):
+        write_film(tmp_path / "films" / f"{number}.mp4", 8, gop=4)
+    path = str(tmp_path / "films.parquet")
+    build.build_index([str(tmp_path / "films")], path)
+    parts = {
+        part: [film.path for film in VideoFilesConfig(index_path=path, num_frames=4, part=part).build().films]
+        for part in ("all", "train", "held_out")
+    }
+    assert len(parts["held_out"]) == 1
+    assert sorted(parts["train"] + parts["held_out"]) == parts["all"]
+
+
+def test_neither_a_folder_nor_an_index_is_refused():
+    with pytest.raises(ValueError, match="neither root nor index_path"):
+        VideoFilesConfig()
+
+
+def test_a_path_that_leaves_its_root_is_refused(root: Path, tmp_path: Path):
+    path = tmp_path / "films.parquet"
+    build.build_index([str(root)], path)
+    (film, _) = FilmIndex(path).films()
+    write_films(path, [replace(film, path="../films/b.mp4")], str(root))
+    with pytest.raises(ValueError, match="leaves its root"):
+        video_files.index(str(path)).build().read(0, generator())
