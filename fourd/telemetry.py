@@ -27,10 +27,12 @@ class JsonLines:
         aside = path.with_name(path.name + ".tmp")
         aside.write_text("".join(line + "\n" for line in kept))
         os.replace(aside, path)
+        self.num_records = len(kept)
         self._file = path.open("a")
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record; numbers that are not finite are written as null."""
+        self.num_records += 1
         self._file.write(json.dumps({name: _finite(value) for name, value in record.items()}) + "\n")
 
     def flush(self) -> None:
@@ -60,11 +62,12 @@ def _finite(value: Any) -> Any:
 
 
 class Telemetry:
-    """Write a run's metrics and ledger, and show how far it is."""
+    """Write a run's metrics, ledger and quarantine, and show how far it is."""
 
     def __init__(self, out: Path, title: str, num_steps: int, first_step: int) -> None:
         self.metrics = JsonLines(out / "metrics.jsonl", first_step)
         self.ledger = JsonLines(out / "ledger.jsonl", first_step)
+        self.quarantine = JsonLines(out / "quarantine.jsonl", first_step)
         self.board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
         self.progress = StepProgress(title, num_steps, first_step)
 
@@ -79,6 +82,7 @@ class Telemetry:
         """Hand everything to the system, so that a kill loses nothing that a checkpoint relies on."""
         self.metrics.flush()
         self.ledger.flush()
+        self.quarantine.flush()
 
     def __enter__(self) -> Telemetry:
         self.progress.start()
@@ -90,6 +94,7 @@ class Telemetry:
         self.progress.stop()
         self.metrics.close()
         self.ledger.close()
+        self.quarantine.close()
         self.board.close()
 
 

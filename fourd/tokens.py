@@ -112,14 +112,14 @@ def random_visible(seed: Int[Tensor, " B"], num_tokens: int, num_visible: int) -
     The draw is a counter-based hash, so it is the same on every device and in every batch.
     """
     counter = torch.arange(1, num_tokens + 1, device=seed.device)
-    order = _splitmix64(seed[:, None] + counter * _GOLDEN_RATIO).argsort(dim=1)
+    order = splitmix64(seed[:, None] + counter * _GOLDEN_RATIO).argsort(dim=1)
     return order[:, :num_visible].sort(dim=1).values
 
 
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
-def _splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+def splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Mix 64-bit integers. Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators, 2014."""
     x = (x ^ _shift_right(x, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
     x = (x ^ _shift_right(x, 27)) * (0x94D049BB133111EB - (1 << 64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 from fourd import checkpoint, loader, provenance, run_folder, weights
-from fourd.loader import Loaded
+from fourd.loader import GlobalShuffle, Loaded, Shuffle
 from fourd.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from fourd.parallel import Precision, autocast, find_device, materialise, reproducible, require_finite, to_device
 from fourd.telemetry import Telemetry
-from fourd.types import Dataset, DatasetConfig, Objective, ObjectiveConfig, Step
+from fourd.types import Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, Unreadable
 
 log = logging.getLogger(__name__)
 
 _MAX_SKIPPED_IN_A_ROW = 3
 _NUM_SHOWN = 4
-_FREE_TO_CHANGE = ("device", "num_workers", "log_every", "save_every", "init", "data.folder", "data.weights")
+_LEAST_CLIPS_JUDGED = 1000
+_FREE_TO_CHANGE = (
+    *("device", "num_workers", "worker_timeout_s", "max_quarantined", "log_every", "save_every", "init"),
+    *("data.folder", "data.weights", "data.cache"),
+)
 """Fields that change nothing of the result; of files it is the content that must not change (`_inputs`)."""
 
 
@@ -39,6 +44,10 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     steps: int = 1000
     batch_size: int = 32
+    repeat: int = 1
+    """Masked views of each decoded clip; a batch of `batch_size` samples then holds `batch_size / repeat` clips. MAE-ST
+    trains with 4; not from the 4DS paper."""
+    shuffle: Shuffle = field(default_factory=GlobalShuffle)
     seed: int = 0
     init: str = ""
     """A backbone's safetensors to start from; empty starts from random weights."""
@@ -47,6 +56,11 @@ class RunConfig:
     device: str = "auto"
     num_workers: int = 0
     """Processes that read ahead; 0 reads within the training process."""
+    worker_timeout_s: float = 1800.0
+    """Stop where a worker gives nothing for so long: it hangs. Not from the paper."""
+    max_quarantined: float = 0.01
+    """Stop where more than this share of the clips drawn (a thousand at least) could not be decoded. Not from the
+    paper."""
     log_every: int = 10
     save_every: int = 500
     held_out_every: int = 250
@@ -55,19 +69,31 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that no run can have."""
-        least = {"steps": 1, "batch_size": 1, "seed": 0, "num_workers": 0}
+        least = {"steps": 1, "batch_size": 1, "repeat": 1, "seed": 0, "num_workers": 0}
         least |= {"log_every": 1, "save_every": 1, "held_out_every": 1, "num_held_out": 1}
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise ValueError(f"RunConfig.{name} is {getattr(self, name)}: expected {number} or more")
+        if self.batch_size % self.repeat:
+            raise ValueError(
+                f"RunConfig.batch_size is {self.batch_size} samples with {self.repeat} views of each clip: expected a "
+                "multiple of repeat"
+            )
+
+    @property
+    def clips_per_step(self) -> int:
+        """Count the clips that are decoded for a step."""
+        return self.batch_size // self.repeat
 
 
 def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     """Train to the end of `config`, or from where an earlier call was stopped, and return the objective.
 
     `out` ends up with config.json, environment.json, metrics.jsonl, ledger.jsonl, unreadable.csv,
-    checkpoints/, tensorboard/, final/*.safetensors and the objective's pictures. Raises ValueError when
-    `out` holds a run of another config, FloatingPointError when the loss stays not finite.
+    quarantine.jsonl (clips that could not be decoded, and what was shown instead), checkpoints/, tensorboard/,
+    final/*.safetensors and the objective's pictures. Raises ValueError when `out` holds a run of another config or too
+    many clips cannot be decoded, OSError when clips cannot be read for no fault of theirs, FloatingPointError when the
+    loss stays not finite.
     """
     device = find_device(config.device)
     if config.init and not Path(config.init).is_file():
@@ -90,12 +116,10 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     steps = range(first_step, config.steps)
     with Telemetry(out, title, config.steps, first_step) as telemetry, reproducible(device):
         window = _Window(telemetry, config, out)
-        for step, loaded in zip(
-            steps, loader.batches(dataset, config.batch_size, config.seed, steps, config.num_workers), strict=True
-        ):
+        for step, loaded in zip(steps, window.waiting_for(_batches(dataset, config, steps)), strict=True):
             torch.manual_seed(hash((config.seed, step)))
             set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
-            batch = to_device(loaded.batch, device)
+            batch = loader.masked_views(to_device(loaded.batch, device), config.repeat)
             optimizer.zero_grad(set_to_none=True)
             objective.train()
             with autocast(device, config.precision):
@@ -118,6 +142,19 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
                 checkpoint.save(out / "checkpoints", done, objective, optimizer)
     finish(objective, config, out, _worth_showing(held_out, dataset), device)
     return objective
+
+
+def _batches(dataset: Dataset, config: RunConfig, steps: range) -> Iterator[Loaded]:
+    """Read the clips of each step."""
+    return loader.batches(
+        dataset,
+        config.clips_per_step,
+        config.seed,
+        steps,
+        config.num_workers,
+        shuffle=config.shuffle,
+        timeout_s=config.worker_timeout_s,
+    )
 
 
 def _inputs(config: RunConfig, dataset: Dataset, held_out: Dataset | None) -> dict[str, str]:
@@ -146,7 +183,18 @@ class _Window:
         self._rows: list[tuple[int, Loaded, Tensor]] = []
         self._names: list[str] = []
         self._since = time.perf_counter()
+        self._waited_s = 0.0
         self._skipped_in_a_row = 0
+
+    def waiting_for(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+        """Give batches, and note how long they were waited for."""
+        while True:
+            before = time.perf_counter()
+            loaded = next(batches, None)
+            self._waited_s += time.perf_counter() - before
+            if loaded is None:
+                return
+            yield loaded
 
     def add(self, step: int, loaded: Loaded, result: Step, norm: Tensor, skipped: Tensor) -> None:
         """Take in one step."""
@@ -158,9 +206,13 @@ class _Window:
         """Write one line for each step of the window, and begin the next one."""
         numbers = torch.stack([row[2] for row in self._rows]).tolist()
         now = time.perf_counter()
-        clips_per_s = len(self._rows) * self.config.batch_size / (now - self._since)
+        seconds = now - self._since
+        clips_per_s = len(self._rows) * self.config.batch_size / seconds
+        speed = {"clips_per_s": clips_per_s, "unique_clips_per_s": clips_per_s / self.config.repeat}
+        speed["data_wait"] = self._waited_s / seconds
         for (step, loaded, _), (loss, norm, skipped, *scalars) in zip(self._rows, numbers, strict=True):
-            record: dict[str, Any] = {"step": step, "loss": loss, "grad_norm": norm, "clips_per_s": clips_per_s}
+            record: dict[str, Any] = {"step": step, "loss": loss, "grad_norm": norm, **speed}
+            record |= {"samples": step * self.config.batch_size, "unique_clips": step * self.config.clips_per_step}
             record |= zip(self._names, scalars, strict=True)
             record["learning_rate"] = learning_rate(self.config.optim, step - 1, self.config.steps)
             if skipped:
@@ -170,10 +222,25 @@ class _Window:
             self.telemetry.record(record)
             self.telemetry.ledger.write({"step": step, "keys": loaded.batch.key})
             self._count_skipped(step, bool(skipped), loaded)
-            run_folder.list_unreadable(self.out, loaded.replaced)
+            self._quarantine(step, loaded)
         self.telemetry.flush()
         self.telemetry.progress.update(self._rows[-1][0], f"loss {numbers[-1][0]:.4f}  {clips_per_s:.0f} clips/s")
-        self._rows, self._since, self.held_out_loss = [], now, None
+        self._rows, self._since, self._waited_s, self.held_out_loss = [], now, 0.0, None
+
+    def _quarantine(self, step: int, loaded: Loaded) -> None:
+        """Record the clips that could not be decoded, and stop where they are too many."""
+        for lost in loaded.replaced:
+            self.telemetry.quarantine.write({"step": step, **vars(lost)})
+        most = self.config.max_quarantined * max(step * self.config.clips_per_step, _LEAST_CLIPS_JUDGED)
+        if loaded.replaced and self.telemetry.quarantine.num_records > most:
+            self.telemetry.flush()
+            named = "; ".join(f"{lost.path}: {lost.reason}" for lost in loaded.replaced[:3])
+            raise ValueError(
+                f"{self.telemetry.quarantine.num_records} clips could not be decoded by step {step}, more than "
+                f"max_quarantined allows ({self.config.max_quarantined:g}); the last: {named}. All are listed in "
+                f"{self.out}/quarantine.jsonl: look at them, take them out of the corpus with `fourd data check`, or "
+                "allow more"
+            )
 
     def _count_skipped(self, step: int, skipped: bool, loaded: Loaded) -> None:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
@@ -195,7 +262,7 @@ def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out
     for loaded in loader.batches(dataset, size, seed=0, steps=range(num_clips // size)):
         with torch.no_grad(), autocast(device, config.precision):
             losses.append(float(objective(to_device(loaded.batch, device)).loss))
-        run_folder.list_unreadable(out, loaded.replaced)
+        run_folder.list_unreadable(out, [Unreadable(lost.path, lost.reason) for lost in loaded.replaced])
     return sum(losses) / len(losses)
 
 

@@ -216,6 +216,14 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Corpus:
+    """Count the clips of a part of a dataset, and say how often they are shown beside those of other parts."""
+
+    num_clips: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Step:
     """Hold what one forward pass of an objective says: the loss to descend, numbers to log."""
 
@@ -347,6 +355,11 @@ class Dataset(ABC):
     """What can be used only in part, and why."""
     fingerprint: str = ""
     """Changes whenever the same config gives other clips (files that came or went, a new version of a generator)."""
+
+    @property
+    def corpora(self) -> tuple[Corpus, ...]:
+        """Part the clips, in their order, into corpora that are passed over each by itself; most datasets are one."""
+        return (Corpus(len(self)),)
 
     @abstractmethod
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,12 +21,14 @@ from fourd.video import UnreadableVideo
 
 @dataclass(frozen=True)
 class ClipsConfig(DatasetConfig):
-    """Describe clips of noise of which some cannot be read."""
+    """Describe clips of noise of which some cannot be decoded, or read at all, or hang whoever reads them."""
 
     num_clips: int = 12
     first: int = 0
     unreadable: tuple[int, ...] = ()
     listed: tuple[str, ...] = ()
+    failing: tuple[int, ...] = ()
+    hanging: tuple[int, ...] = ()
 
     def build(self) -> Clips:
         return Clips(self)
@@ -44,6 +47,10 @@ class Clips(Dataset):
     def read(self, index: int, rng: np.random.Generator) -> Batch:
         if index in self.config.unreadable:
             raise UnreadableVideo(f"clip-{index}", "damaged in the middle")
+        if index in self.config.failing:
+            raise OSError("the disk is gone")
+        if index in self.config.hanging:
+            time.sleep(600)
         number = self.config.first + index
         video = np.random.default_rng(number).integers(256, size=(1, 2, 3, 4, 4), dtype=np.uint8)
         name = (f"clip-{number}",)
@@ -150,4 +157,11 @@ def run(
 
 def long_run() -> RunConfig:
     """Describe the run that is killed again and again."""
-    return run(held_out=ClipsConfig(5, 100), data=ClipsConfig(unreadable=(3,)), steps=60, save_every=4, log_every=3)
+    return run(
+        held_out=ClipsConfig(5, 100),
+        data=ClipsConfig(unreadable=(3,)),
+        steps=60,
+        save_every=4,
+        log_every=3,
+        max_quarantined=0.1,
+    )

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from fourd.cli import COMMANDS
+from fourd.cli.data import COMMANDS as DATA_COMMANDS
 from fourd.provenance import find
 from tests.films import truncate, write_film, write_sound
 
 ROOT = Path(__file__).parents[1]
+WITH_OPTIONS = [*(name for name in COMMANDS if name != "data"), *(f"data {name}" for name in DATA_COMMANDS)]
 
 RECIPES = '''
 """Runs of a second, for tests of the command line."""
@@ -193,7 +195,7 @@ def mistakes(folder: Path, films: Path) -> dict[str, list[object]]:
 def called(tmp_path_factory: pytest.TempPathFactory, films: Path, package: Path) -> dict[str, Result]:
     """Call everything that ends soon."""
     folder = tmp_path_factory.mktemp("calls")
-    calls: dict[str, list[object]] = {f"{command} --help": [command, "--help"] for command in COMMANDS}
+    calls: dict[str, list[object]] = {f"{command} --help": [*command.split(), "--help"] for command in WITH_OPTIONS}
     calls["nothing"], calls["unknown"] = [], ["pretain"]
     calls["typo"] = ["pretrain", "small_recipes:world", "--out", folder / "run", "--stepz", 3]
     found = fourd_calls(folder / "results", {**calls, **mistakes(folder, films)}, package)
@@ -215,7 +217,7 @@ def test_a_commands_help_comes_from_a_cold_start_too(called, package):
     assert (result.returncode, result.stdout) == (0, called["pretrain --help"].stdout)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WITH_OPTIONS)
 def test_each_command_has_help(called, command):
     result = called[f"{command} --help"]
     assert result.returncode == 0, result.stderr

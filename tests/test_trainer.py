@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from safetensors.torch import load_file
 from fourd import parallel, trainer, weights
 from fourd.backbones import video_vit
 from fourd.objectives import probe
+from fourd.storage import StorageError
 from fourd.trainer import fit
 from fourd.types import Objective
 from tests.small_runs import ClipsConfig, HollowConfig, LineConfig, ProbeClipsConfig, run
 
 ROOT = Path(__file__).parents[1]
+SPEED = ("clips_per_s", "unique_clips_per_s", "data_wait")
 
 
 def lines_of(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
@@ -30,7 +33,7 @@ def lines_of(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
 
 
 def without_speed(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "clips_per_s"} for line in lines_of(out)]
+    return [{k: v for k, v in line.items() if k not in SPEED} for line in lines_of(out)]
 
 
 def start_of(config: trainer.RunConfig) -> Objective:
@@ -94,7 +97,13 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert int(result.stdout.split()[-1]) >= 7, "the process was hardly ever killed while it ran"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for name in ("final/model.safetensors", "final/head.safetensors", "ledger.jsonl", "unreadable.csv"):
+    for name in (
+        "final/model.safetensors",
+        "final/head.safetensors",
+        "ledger.jsonl",
+        "unreadable.csv",
+        "quarantine.jsonl",
+    ):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
     assert without_speed(whole) == without_speed(killed)
     assert [line["step"] for line in lines_of(whole)] == list(range(1, 61))
@@ -320,11 +329,54 @@ def test_a_run_leaves_all_that_it_promises(tmp_path):
 
 def test_all_that_cannot_be_read_is_listed(tmp_path):
     fit(run(data=ClipsConfig(12, unreadable=(2, 7), listed=("notes.txt",))), tmp_path)
-    assert unreadable(tmp_path) == [
-        {"path": "clip-2", "reason": "damaged in the middle"},
-        {"path": "clip-7", "reason": "damaged in the middle"},
-        {"path": "notes.txt", "reason": "listed at the start"},
-    ]
+    assert unreadable(tmp_path) == [{"path": "notes.txt", "reason": "listed at the start"}]
+    quarantined = lines_of(tmp_path, "quarantine.jsonl")
+    assert {line["path"] for line in quarantined} == {"clip-2", "clip-7"}
+    assert {line["reason"] for line in quarantined} == {"damaged in the middle"}
+    shown = {line["step"]: line["keys"] for line in lines_of(tmp_path, "ledger.jsonl")}
+    assert all(line["substitute"] in shown[line["step"]] for line in quarantined)
+
+
+def test_too_many_clips_in_quarantine_stop_the_run_with_the_list_and_so_does_going_on(tmp_path):
+    config = run(data=ClipsConfig(12, unreadable=(2, 7)), steps=40, max_quarantined=0.01)
+    stopped = []
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"11 clips could not be decoded.*clip-[27]: damaged in the middle"
+        ) as caught:
+            fit(config, tmp_path)
+        stopped.append((str(caught.value), lines_of(tmp_path, "quarantine.jsonl")))
+    assert stopped[0] == stopped[1]
+    fit(replace(config, max_quarantined=0.5), tmp_path)
+    assert len(lines_of(tmp_path, "quarantine.jsonl")) > 11
+
+
+def test_clips_that_cannot_be_read_for_no_fault_of_theirs_stop_the_run(tmp_path):
+    for num_workers in (0, 1):
+        config = run(data=ClipsConfig(12, failing=(7,)), num_workers=num_workers)
+        with pytest.raises(StorageError, match=r"clip 7 at position \d+ of the run cannot be read: the disk is gone"):
+            fit(config, tmp_path / str(num_workers))
+        assert lines_of(tmp_path / str(num_workers), "quarantine.jsonl") == []
+
+
+def test_a_worker_that_hangs_stops_the_run(tmp_path):
+    with pytest.raises(TimeoutError, match="gave nothing for 5 s: hung"):
+        fit(run(data=ClipsConfig(12, hanging=(7,)), num_workers=1, worker_timeout_s=5.0), tmp_path)
+
+
+def test_views_of_a_clip_are_counted_apart_from_clips(tmp_path):
+    fit(run(repeat=2), tmp_path)
+    lines = lines_of(tmp_path)
+    assert [line["samples"] for line in lines] == [4 * step for step in range(1, 9)]
+    assert [line["unique_clips"] for line in lines] == [2 * step for step in range(1, 9)]
+    assert all(line["clips_per_s"] == pytest.approx(2 * line["unique_clips_per_s"]) for line in lines)
+    assert all(0 <= line["data_wait"] <= 1 for line in lines)
+    assert all(len(line["keys"]) == 2 for line in lines_of(tmp_path, "ledger.jsonl"))
+
+
+def test_views_that_do_not_fill_a_batch_are_refused():
+    with pytest.raises(ValueError, match="batch_size is 4 samples with 3 views of each clip: expected a multiple"):
+        run(repeat=3)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):

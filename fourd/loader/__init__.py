@@ -1,0 +1,27 @@
+"""Batches as a function of (seed, step): which clip, in which order, with which random numbers."""
+
+from fourd.loader.batches import Loaded, Quarantined, batches, in_order
+from fourd.loader.mixing import Mixing, mixing
+from fourd.loader.order import MIXTURE_PERIOD, Draw, Order, draw
+from fourd.loader.permutation import permute, unpermute
+from fourd.loader.shuffle import BlockShuffle, GlobalShuffle, Shuffle
+from fourd.loader.views import masked_views
+
+__all__ = [
+    "MIXTURE_PERIOD",
+    "BlockShuffle",
+    "Draw",
+    "GlobalShuffle",
+    "Loaded",
+    "Mixing",
+    "Order",
+    "Quarantined",
+    "Shuffle",
+    "batches",
+    "draw",
+    "in_order",
+    "masked_views",
+    "mixing",
+    "permute",
+    "unpermute",
+]

@@ -1,0 +1,132 @@
+"""From positions to batches: read, replace what cannot be decoded, and gather, in worker processes or without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.utils.data
+
+from fourd.loader.order import Draw, Order
+from fourd.loader.shuffle import Shuffle
+from fourd.media import UnreadableVideo
+from fourd.storage import StorageError
+from fourd.types import Batch, Dataset, concatenate
+
+_MAX_SUBSTITUTES = 16
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Name a clip that could not be decoded, why, and which clip was shown in its place."""
+
+    path: str
+    reason: str
+    substitute: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Hold a batch, and what had to be replaced to fill it."""
+
+    batch: Batch
+    replaced: tuple[Quarantined, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Bring the message of what stops the run out of a worker process, where exceptions lose theirs."""
+
+    message: str
+
+
+class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
+    """Read what stands at a position of a run."""
+
+    def __init__(self, dataset: Dataset, order: Order) -> None:
+        self.dataset, self.order = dataset, order
+
+    def __getitem__(self, position: int) -> Loaded | _Failed:
+        draw = self.order.draw(position)
+        try:
+            return self._read(draw)
+        except OSError as error:  # it says nothing of the clip: no reason to show another one
+            return _Failed(f"clip {draw.index} at position {position} of the run cannot be read: {error}")
+
+    def _read(self, wanted: Draw) -> Loaded:
+        lost: list[UnreadableVideo] = []
+        for attempt in range(_MAX_SUBSTITUTES):
+            index = (self.order.substitute(wanted, attempt) if attempt else wanted).index
+            try:
+                batch = self.dataset.read(index, wanted.rng())
+            except UnreadableVideo as error:
+                lost.append(error)
+            else:
+                return Loaded(batch, tuple(Quarantined(str(e.path), e.reason, batch.key[0]) for e in lost))
+        reasons = "; ".join(f"{error.path}: {error.reason}" for error in lost[:3])
+        raise ValueError(f"{_MAX_SUBSTITUTES} clips in a row cannot be read ({reasons}, ...): check the videos")
+
+
+def _collate(items: list[Loaded | _Failed]) -> Loaded | _Failed:
+    for item in items:
+        if isinstance(item, _Failed):
+            return item
+    whole = [item for item in items if isinstance(item, Loaded)]
+    return Loaded(concatenate([item.batch for item in whole]), tuple(lost for item in whole for lost in item.replaced))
+
+
+def batches(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    steps: range,
+    num_workers: int = 0,
+    *,
+    shuffle: Shuffle | None = None,
+    rank: int = 0,
+    world: int = 1,
+    timeout_s: float = 0.0,
+) -> Iterator[Loaded]:
+    """Give the batch of each step in `steps`, read ahead by worker processes when there are any.
+
+    batch_size: of all ranks together; a rank gets its share of the slots of every step, in order. timeout_s: end the
+    run where a worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot
+    holds.
+    Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError; ValueError where 16 clips
+    in a row cannot be decoded, or a rank would get none.
+    """
+    if not 0 <= rank < world <= batch_size:
+        raise ValueError(f"rank {rank} of {world} in batches of {batch_size}: expected rank < world <= batch_size")
+    first, stop = batch_size * rank // world, batch_size * (rank + 1) // world
+    slots = [range(step * batch_size + first, step * batch_size + stop) for step in steps]
+    reader = torch.utils.data.DataLoader(
+        _Positions(dataset, Order(dataset.corpora, seed, shuffle)),
+        batch_sampler=slots,  # type: ignore[arg-type]
+        collate_fn=_collate,
+        num_workers=num_workers,
+        multiprocessing_context="spawn" if num_workers else None,
+        timeout=timeout_s if num_workers else 0.0,
+    )
+    return _checked(iter(reader), timeout_s)
+
+
+def _checked(loaded: Iterator[Loaded | _Failed], timeout_s: float) -> Iterator[Loaded]:
+    while True:
+        try:
+            found = next(loaded)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "timed out" in str(error):
+                raise TimeoutError(f"a worker of the loader gave nothing for {timeout_s:g} s: hung?") from error
+            raise
+        if isinstance(found, _Failed):
+            raise StorageError(found.message)
+        yield found
+
+
+def in_order(dataset: Dataset, batch_size: int, seed: int = 0) -> Iterator[Batch]:
+    """Give every clip once, in the dataset's own order, the last batch as short as it comes."""
+    for start in range(0, len(dataset), batch_size):
+        indices = range(start, min(start + batch_size, len(dataset)))
+        yield concatenate([dataset.read(index, Draw(index, 0, seed).rng()) for index in indices])

@@ -1,0 +1,110 @@
+"""Ranks, workers and restarts are real processes here, and change nothing of the global batches."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fourd.loader import BlockShuffle, batches
+from tests.small_runs import ClipsConfig
+
+CLIPS = ClipsConfig(37, unreadable=(5, 11))
+SEED, BATCH_SIZE, STEPS = 9, 12, 24
+
+ONE_RANK = """
+import json, sys
+from fourd.loader import BlockShuffle, GlobalShuffle, batches
+from tests.loader.test_ranks import BATCH_SIZE, CLIPS, SEED
+rank, world, workers, start, stop, block = map(int, sys.argv[1:])
+if __name__ == "__main__":
+    shuffle = BlockShuffle(block, 3) if block else GlobalShuffle()
+    steps = range(start, stop)
+    found = batches(CLIPS.build(), BATCH_SIZE, SEED, steps, workers, shuffle=shuffle, rank=rank, world=world)
+    for step, loaded in zip(steps, found, strict=True):
+        lost = [vars(item) for item in loaded.replaced]
+        print(json.dumps([step, rank, list(loaded.batch.key), loaded.batch.seed.tolist(), lost]))
+"""
+
+
+def run_ranks(folder: Path, world: int, workers: int, start: int, stop: int, block: int) -> list[list]:
+    """Read steps in `world` processes at once, and put their shares together."""
+    script = folder / "one_rank.py"
+    script.write_text(ONE_RANK)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, script, *map(str, (rank, world, workers, start, stop, block))],
+            cwd=Path(__file__).parents[2],
+            env={"PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "PATH": ""},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    lines = [json.loads(line) for rank in ranks for line in rank.communicate(timeout=120)[0].splitlines()]
+    assert [rank.returncode for rank in ranks] == [0] * world
+    return lines
+
+
+def global_batches(lines: list[list]) -> dict[int, list]:
+    """Join the ranks' shares of each step, in the order of ranks."""
+    joined: dict[int, list] = {}
+    for step, _, keys, seeds, lost in sorted(lines):
+        share = joined.setdefault(step, [[], [], []])
+        for whole, part in zip(share, (keys, seeds, lost), strict=True):
+            whole += part
+    return joined
+
+
+def test_ranks_workers_and_restarts_change_nothing(tmp_path):
+    whole = global_batches(run_ranks(tmp_path, 1, 0, 0, STEPS, 0))
+    first, second = sorted(random.Random(1).sample(range(1, STEPS), 2))
+    parts = [(2, 3, 0, first), (1, 0, first, second), (4, 1, second, STEPS)]
+    found = [line for world, workers, *steps in parts for line in run_ranks(tmp_path, world, workers, *steps, 0)]
+    assert global_batches(found) == whole
+    assert sorted(whole) == list(range(STEPS))
+    assert any(lost for _, _, lost in whole.values())
+
+
+def test_blocks_are_the_same_for_any_number_of_ranks_and_from_any_step():
+    dataset, shuffle = CLIPS.build(), BlockShuffle(4, 3)
+
+    def read(world: int, steps: range) -> list[tuple[str, ...]]:
+        shares = [
+            batches(dataset, BATCH_SIZE, SEED, steps, shuffle=shuffle, rank=rank, world=world) for rank in range(world)
+        ]
+        return [sum((loaded.batch.key for loaded in step), ()) for step in zip(*shares, strict=True)]
+
+    whole = read(1, range(STEPS))
+    for world in (2, 3, 5):
+        assert read(world, range(7)) + read(1, range(7, 11)) + read(4, range(11, STEPS)) == whole
+
+
+def test_each_pass_of_all_ranks_together_shows_every_clip_once():
+    dataset = ClipsConfig(36).build()
+    shares = [
+        [loaded.batch.key for loaded in batches(dataset, 9, 0, range(8), rank=rank, world=3)] for rank in range(3)
+    ]
+    steps = [[key for share in shares for key in share[step]] for step in range(8)]
+    for number in range(2):
+        assert len({key for step in steps[4 * number : 4 * number + 4] for key in step}) == 36
+
+
+def test_a_batch_that_ranks_cannot_part_evenly_is_parted_all_the_same():
+    dataset = ClipsConfig(36).build()
+    whole = [loaded.batch.key for loaded in batches(dataset, 8, 0, range(3))]
+    shares = [
+        [loaded.batch.key for loaded in batches(dataset, 8, 0, range(3), rank=rank, world=3)] for rank in range(3)
+    ]
+    assert [sum((share[step] for share in shares), ()) for step in range(3)] == whole
+    assert {len(share[0]) for share in shares} == {2, 3}
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 9)])
+def test_a_rank_without_a_share_is_refused(rank, world):
+    with pytest.raises(ValueError, match=f"rank {rank} of {world} in batches of 8"):
+        batches(ClipsConfig().build(), 8, 0, range(1), rank=rank, world=world)
