@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
@@ -83,8 +85,29 @@ class RowTable:
 
     def groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Give certain columns of all rows, group by group."""
-        for number in range(len(self._ends)):
-            yield self._file.read_row_group(number, columns=list(columns))
+        return (self.columns(number, columns) for number in range(self.num_groups))
+
+    @property
+    def num_groups(self) -> int:
+        """Count the groups of rows."""
+        return len(self._ends)
+
+    def num_rows(self, group: int) -> int:
+        """Count the rows of a group."""
+        return int(self._ends[group]) - self.start_of_group(group)
+
+    def columns(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """Give certain columns of a group."""
+        return self._file.read_row_group(group, columns=list(columns))
+
+    def is_at_least(self, group: int, least: Mapping[str, float]) -> bool:
+        """Tell whether the file itself says that no number of a group is missing or below the one named."""
+        about = self._file.metadata.row_group(group)
+        for name, value in least.items():
+            found = about.column(self._file.schema_arrow.get_field_index(name)).statistics
+            if found is None or not found.has_min_max or found.null_count or found.min < value:
+                return False
+        return True
 
     def start_of_group(self, group: int) -> int:
         """Give the number of a group's first row."""
@@ -96,16 +119,34 @@ def _value(column: pa.ChunkedArray, place: int) -> Any:
     return scalar.values.to_numpy() if isinstance(scalar, pa.ListScalar) and scalar.is_valid else scalar.as_py()
 
 
+Test = Callable[[pa.Table], Bool[np.ndarray, " n"]]
+"""Say of each row of a group whether it passes."""
+
+
 class Selection:
     """Number the rows of a table that pass a test; it keeps one count per group of rows."""
 
     def __init__(
-        self, table: RowTable, columns: Sequence[str], test: Callable[[pa.Table], Bool[np.ndarray, " n"]]
+        self, table: RowTable, columns: Sequence[str], test: Test, least: Mapping[str, float] | None = None
     ) -> None:
-        """Apply `test`, which looks at `columns` of a group, to all rows."""
-        self.table, self.columns, self.test = table, tuple(columns), test
-        counts = [int(np.count_nonzero(test(group))) for group in table.groups(self.columns)]
+        """Apply `test`, which looks at `columns` of a group, to all rows.
+
+        least: where the file says that no number of a group's columns is below these, all rows of the group pass, and
+        it is not read.
+        """
+        self.table, self.columns, self.test, self._least = table, tuple(columns), test, least
+        counts = [self._count(number) for number in range(table.num_groups)]
         self._ends: Int64[np.ndarray, " G"] = np.cumsum(np.array(counts, np.int64))
+
+    @classmethod
+    def at_least(cls, table: RowTable, least: Mapping[str, float]) -> Selection:
+        """Select the rows whose columns are not below the numbers named."""
+        return cls(table, tuple(least), _AtLeast(tuple(least.items())), least)
+
+    def _count(self, group: int) -> int:
+        if self._least is not None and self.table.is_at_least(group, self._least):
+            return self.table.num_rows(group)
+        return int(np.count_nonzero(self.test(self.table.columns(group, self.columns))))
 
     def __len__(self) -> int:
         """Count the rows that pass."""
@@ -119,6 +160,25 @@ class Selection:
         before = int(self._ends[group - 1]) if group else 0
         passing = np.flatnonzero(self.test(self.table.group(group)))
         return self.table.start_of_group(group) + int(passing[index - before])
+
+
+@dataclass(frozen=True)
+class _AtLeast:
+    """Test numbers against their least values; a missing number does not pass."""
+
+    least: tuple[tuple[str, float], ...]
+
+    def __call__(self, rows: pa.Table) -> Bool[np.ndarray, " n"]:
+        passes = [pc.fill_null(pc.greater_equal(rows[name], value), False).to_numpy() for name, value in self.least]
+        return np.logical_and.reduce(passes)
+
+
+def _encodings(schema: pa.Schema) -> dict[str, Any]:
+    """Store lists of whole numbers by their differences: those of an even rate take almost nothing."""
+    lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
+    plain = [name for name in schema.names if name not in lists]
+    delta = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in lists}
+    return {"use_dictionary": plain, "column_encoding": delta} if lists else {}
 
 
 class RowWriter:
@@ -138,7 +198,7 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._writer = pq.ParquetWriter(self._aside, self.schema, compression="zstd")
+        self._writer = pq.ParquetWriter(self._aside, self.schema, compression="zstd", **_encodings(self.schema))
         return self
 
     def write(self, row: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def test_empty_windows_are_refused(values):
 
 
 def test_a_global_shuffle_mixes_as_well_as_drawing_from_all():
-    found = mixing(GlobalShuffle(), 20_000, 64, lambda clip: clip // 20)
+    found = mixing(GlobalShuffle(), 20_000, 64, lambda clip: clip // 20, num_batches=100)
     assert found.same_group == pytest.approx(found.ideal, rel=0.35)
     assert found.groups_per_batch == pytest.approx(found.ideal_groups, rel=0.02)
 
@@ -78,7 +78,7 @@ def test_a_global_shuffle_mixes_as_well_as_drawing_from_all():
 def test_more_open_blocks_mix_better_and_the_expected_share_is_found():
     shares = []
     for blocks_open in (20, 60, 180):
-        found = mixing(BlockShuffle(20, blocks_open), 20_000, 64, lambda clip: clip // 20)
+        found = mixing(BlockShuffle(20, blocks_open), 20_000, 64, lambda clip: clip // 20, num_batches=60)
         # two clips of a window of w blocks of b clips share their block with a chance of (b - 1) / (b w - 1)
         assert found.same_group == pytest.approx(19 / (20 * blocks_open - 1), rel=0.25)
         shares.append(found.same_group)
