@@ -145,7 +145,7 @@ def write_pieces(folder: Path, films: list[bytes], num_frames: int = 12, size: t
 def _moving_square(num_frames: int, start: int) -> bytes:
     """Encode a film in which a square crosses a grey ground, as prepared pieces are encoded."""
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(25, 2), options={"x264-params": "scenecut=0"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = _TINY.gop, 0
