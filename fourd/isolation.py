@@ -106,7 +106,7 @@ class _Crew(Generic[ItemT]):
     def begin(self, item: ItemT) -> _Job[ItemT]:
         job = _Job(item)
         self._waiting.append(job)
-        self._assign()
+        self._collect(0.0)
         return job
 
     def _assign(self) -> None:
@@ -121,21 +121,25 @@ class _Crew(Generic[ItemT]):
 
     def wait(self) -> None:
         """Wait until a worker has finished, or has to be ended."""
-        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
-        now = time.monotonic()
-        patience = min(worker.deadline for worker in busy.values()) - now
-        answered = wait(list(busy), timeout=max(patience, 0))
-        for connection in answered:
+        deadline = min(worker.deadline for worker in self._busy())
+        self._collect(max(deadline - time.monotonic(), 0.0))
+
+    def _collect(self, timeout: float) -> None:
+        """Take what workers have finished, end those that hang, and give all of them something to do."""
+        busy = {worker.connection: worker for worker in self._busy()}
+        for connection in wait(list(busy), timeout):
             self._receive(busy[connection])  # type: ignore[index]
-        if not answered:
-            for worker in [worker for worker in busy.values() if worker.deadline <= time.monotonic()]:
-                self._end(worker, f"hung: no end after {self._limits.seconds:g} s")
+        for worker in [worker for worker in self._busy() if worker.deadline <= time.monotonic()]:
+            self._end(worker, f"hung: no end after {self._limits.seconds:g} s")
         self._assign()
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job is not None]
 
     def _receive(self, worker: _Worker) -> None:
         try:
             result = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # it is gone, perhaps in the middle of its answer
             self._end(worker, _why_it_died(worker.process.wait()))
         else:
             assert worker.job is not None
@@ -161,7 +165,7 @@ class _Worker:
         self.deadline = 0.0
         self._seconds = limits.seconds
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "fourd.isolation", str(theirs.fileno()), str(limits.memory_bytes)]
+        command = [sys.executable, "-P", "-m", "fourd.isolation", str(theirs.fileno()), str(limits.memory_bytes)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         with theirs:
             self.process = subprocess.Popen(
@@ -203,22 +207,23 @@ class _Raised:
 def _serve(connection: Connection, memory_bytes: int) -> None:
     """Answer one item after the other, until the caller hangs up."""
     with suppress(EOFError, ConnectionResetError, BrokenPipeError):
-        function = connection.recv()
+        function = connection.recv_bytes()
+        with suppress(Exception):  # import what it needs before memory is limited; what fails here fails there, too
+            pickle.loads(function)
         _limit_memory(memory_bytes)
         while True:
-            item = connection.recv()
-            connection.send(_answer(function, item, memory_bytes))
+            item = connection.recv_bytes()
+            connection.send_bytes(_answer(function, item, memory_bytes))
 
 
-def _answer(function: Callable[[Any], Any], item: Any, memory_bytes: int) -> Any:
+def _answer(function: bytes, item: bytes, memory_bytes: int) -> bytes:
+    """Give the result, or what was raised, as it is sent."""
     try:
-        result = function(item)
-        pickle.dumps(result)
+        return pickle.dumps(pickle.loads(function)(pickle.loads(item)))
     except MemoryError:
-        return Failure(f"needs more than {memory_bytes / 2**20:.0f} MiB of memory")
+        return pickle.dumps(Failure(f"needs more than {memory_bytes / 2**20:.0f} MiB of memory"))
     except Exception as error:
-        return _Raised(_portable(error))
-    return result
+        return pickle.dumps(_Raised(_portable(error)))
 
 
 def _portable(error: Exception) -> Exception:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
 import torch
 
 import fourd
@@ -85,6 +88,7 @@ def environment() -> dict[str, Any]:
         "fourd": fourd.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "decoders": decoder_versions(),
         "platform": platform.platform(),
         "processor": processor_name(),
         "num_cpus": os.cpu_count(),
@@ -93,6 +97,17 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git": git_state(),
     }
+
+
+def decoder_versions() -> dict[str, str]:
+    """Say which versions of the decoders of video are installed: PyAV, the FFmpeg that it brings, torchcodec."""
+    found = {name: importlib.metadata.version(name) for name in ("av", "torchcodec") if _is_installed(name)}
+    libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    return found | {name: libraries[name] for name in ("libavcodec", "libavformat", "libswscale")}
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def processor_name() -> str:

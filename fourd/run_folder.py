@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from fourd import provenance
@@ -18,8 +19,8 @@ def claim(
     """Take a folder for a run, or take it up again; raise ValueError if it holds another run.
 
     inputs: fingerprints of what the config only names, such as files; they must be the same as before.
-    Fields named in `free_to_change` (dotted) may differ from the earlier call's: they change nothing of
-    the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
+    Fields named in `free_to_change` (dotted; `*` stands for any part) may differ from the earlier call's: they change
+    nothing of the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: name a folder")
@@ -37,8 +38,9 @@ def claim(
 def _require_same(path: Path, now: object, free_to_change: Sequence[str]) -> None:
     if not path.exists():
         return
-    free = tuple(name + "." for name in free_to_change)
-    differing = [name for name in _differences(json.loads(path.read_text()), now) if not f"{name}.".startswith(free)]
+    free = [pattern for name in free_to_change for pattern in (name, f"{name}.*")]
+    differences = _differences(json.loads(path.read_text()), now)
+    differing = [name for name in differences if not any(fnmatch(name, pattern) for pattern in free)]
     if differing:
         raise ValueError(
             f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
@@ -52,6 +54,9 @@ def _differences(earlier: object, now: object, path: str = "") -> list[str]:
         names = sorted(earlier.keys() | now.keys())
         nested = [_differences(earlier.get(n), now.get(n), f"{path}.{n}" if path else n) for n in names]
         return [name for part in nested for name in part]
+    if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
+        pairs = enumerate(zip(earlier, now, strict=True))
+        return [name for place, (one, other) in pairs for name in _differences(one, other, f"{path}.{place}")]
     return [] if earlier == now else [path]
 
 

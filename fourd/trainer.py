@@ -28,7 +28,11 @@ _NUM_SHOWN = 4
 _LEAST_CLIPS_JUDGED = 1000
 _FREE_TO_CHANGE = (
     *("device", "num_workers", "worker_timeout_s", "max_quarantined", "log_every", "save_every", "init"),
-    *("data.folder", "data.weights", "data.cache"),
+    *(
+        f"{data}*.{name}"
+        for data in ("data", "held_out")
+        for name in ("folder", "weights", "cache", "root", "index", "index_path")
+    ),
 )
 """Fields that change nothing of the result; of files it is the content that must not change (`_inputs`)."""
 
@@ -79,6 +83,10 @@ class RunConfig:
                 f"RunConfig.batch_size is {self.batch_size} samples with {self.repeat} views of each clip: expected a "
                 "multiple of repeat"
             )
+        if not 0 <= self.max_quarantined <= 1:
+            raise ValueError(f"RunConfig.max_quarantined is {self.max_quarantined}: expected a share, 0 to 1")
+        if not self.worker_timeout_s >= 0:
+            raise ValueError(f"RunConfig.worker_timeout_s is {self.worker_timeout_s}: expected 0 (no end) or more")
 
     @property
     def clips_per_step(self) -> int:
@@ -187,7 +195,10 @@ class _Window:
         self._skipped_in_a_row = 0
 
     def waiting_for(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
-        """Give batches, and note how long they were waited for."""
+        """Give batches, and note how long they were waited for.
+
+        A GPU works on meanwhile: the share of time that it stands still is at most this.
+        """
         while True:
             before = time.perf_counter()
             loaded = next(batches, None)
@@ -238,8 +249,8 @@ class _Window:
             raise ValueError(
                 f"{self.telemetry.quarantine.num_records} clips could not be decoded by step {step}, more than "
                 f"max_quarantined allows ({self.config.max_quarantined:g}); the last: {named}. All are listed in "
-                f"{self.out}/quarantine.jsonl: look at them, take them out of the corpus with `fourd data check`, or "
-                "allow more"
+                f"{self.out}/quarantine.jsonl: look at them, take them out of the corpus with `fourd data check INDEX "
+                "--apply`, or allow more"
             )
 
     def _count_skipped(self, step: int, skipped: bool, loaded: Loaded) -> None:
@@ -254,16 +265,15 @@ class _Window:
 
 
 def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out: Path, device: torch.device) -> float:
-    """Take the mean loss over held-out clips, the same ones with the same random numbers each time."""
+    """Take the mean loss over held-out clips, one view of each, the same with the same random numbers each time."""
     objective.eval()
     num_clips = min(config.num_held_out, len(dataset))
-    size = min(config.batch_size, num_clips)
-    losses = []
-    for loaded in loader.batches(dataset, size, seed=0, steps=range(num_clips // size)):
+    total = 0.0
+    for loaded in loader.once(dataset, config.batch_size, num_clips):
         with torch.no_grad(), autocast(device, config.precision):
-            losses.append(float(objective(to_device(loaded.batch, device)).loss))
+            total += float(objective(to_device(loaded.batch, device)).loss) * len(loaded.batch.key)
         run_folder.list_unreadable(out, [Unreadable(lost.path, lost.reason) for lost in loaded.replaced])
-    return sum(losses) / len(losses)
+    return total / num_clips
 
 
 def _worth_showing(held_out: Dataset | None, dataset: Dataset) -> Dataset:

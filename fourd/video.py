@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fourd.media import MAX_PIXELS, FilmSource, UnreadableVideo, VideoInfo, decode_pictures, probe
+from fourd.media.torchcodec import decode_with_torchcodec
 from fourd.types import Interpolation
 
 __all__ = [
     "MAX_PIXELS",
     "CropBox",
+    "Decoder",
     "UnreadableVideo",
     "VideoInfo",
     "center_crop",
@@ -42,16 +45,29 @@ __all__ = [
 # ----------------------------------------------------------------------------- decoding
 
 
+Decoder = Literal["pyav", "torchcodec"]
+"""PyAV needs no system package; torchcodec is used only where a config names it (see `decode_with_torchcodec`)."""
+
+
 def decode(
-    path: FilmSource, frame_indices: Sequence[int] | Int[np.ndarray, " T"], info: VideoInfo, *, num_threads: int = 1
+    path: FilmSource,
+    frame_indices: Sequence[int] | Int[np.ndarray, " T"],
+    info: VideoInfo,
+    *,
+    num_threads: int = 1,
+    decoder: Decoder = "pyav",
 ) -> UInt8[Tensor, "T 3 H W"]:
     """Decode the named frames of a film, in any order and as often as they are named, upright and in RGB.
 
-    info: what `probe` said of this file. num_threads: 1 is best where many workers decode at once.
+    info: what `probe` said of this file. num_threads: 1 is best where many workers decode at once. decoder: both give
+    the same frames; their colours differ by rounding.
     The tensor lies in memory with its colours last, which is what `crop_resize` is fast on.
     Raises: IndexError for a frame that the film does not have, UnreadableVideo for one that is damaged.
     """
     indices = _checked_indices(path, frame_indices, info)
+    if decoder == "torchcodec":
+        wanted, places = np.unique(indices, return_inverse=True)
+        return torch.from_numpy(decode_with_torchcodec(path, wanted, info, num_threads)[places]).permute(0, 3, 1, 2)
     pictures = dict(decode_pictures(path, np.unique(indices), info, num_threads))
     return torch.from_numpy(np.stack([pictures[index] for index in indices.tolist()])).permute(0, 3, 1, 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -97,6 +98,25 @@ def test_an_exception_arrives_as_it_was_raised_and_says_where():
 def test_an_exception_that_cannot_travel_is_told():
     with pytest.raises(RuntimeError, match="cannot be rebuilt from its arguments"):
         list(isolated_map(refuse_stubbornly, [4], 1, QUICK))
+
+
+def test_a_function_that_a_worker_cannot_import_is_an_error_and_no_failed_item(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(square, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "square", square, raising=False)
+    with pytest.raises(AttributeError, match="square"):
+        list(isolated_map(square, [1], 1, QUICK))
+
+
+def die_in_the_middle_of_an_answer(_: object) -> int:
+    connection = sys._getframe(2).f_locals["connection"]
+    os.write(connection.fileno(), struct.pack("!i", 100) + b"only the beginning")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def test_half_an_answer_is_none():
+    results = dict(isolated_map(die_in_the_middle_of_an_answer, [1], 1, QUICK))
+    assert results == {1: Failure("the worker crashed (SIGKILL)")}
 
 
 def test_workers_stay_for_many_items_and_end_with_the_generator():

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fourd import run_folder
+from fourd import run_folder, trainer
+from fourd.datasets.mixture import MixtureConfig, Part
+from fourd.datasets.video_files import VideoFilesConfig
 from fourd.run_folder import claim, list_unreadable
 from fourd.types import Unreadable
 from tests.small_runs import ClipsConfig, run
@@ -47,6 +49,22 @@ def test_a_part_within_what_is_free_to_change_may_differ_too(tmp_path):
     claim(tmp_path, run(data=ClipsConfig(6)), free_to_change=["data"])
     with pytest.raises(ValueError, match="data"):
         claim(tmp_path, run(data=ClipsConfig(7)), free_to_change=["dat"])
+
+
+def test_places_of_files_are_free_wherever_they_stand_and_what_is_read_from_them_is_not(tmp_path):
+    def mixture(root: str, size: int = 32, weight: float = 1.0) -> MixtureConfig:
+        films = VideoFilesConfig(root, num_frames=4, size=size, index_path=f"{root}.parquet")
+        return MixtureConfig((Part("noise", ClipsConfig()), Part("films", films, weight)))
+
+    free = trainer._FREE_TO_CHANGE
+    claim(tmp_path, run(data=mixture("a"), held_out=mixture("b")), free)
+    claim(tmp_path, run(data=mixture("c"), held_out=mixture("d")), free)
+    for other, field in (
+        (mixture("a", size=64), r"data\.parts\.1\.data\.size"),
+        (mixture("a", weight=2.0), r"1\.weight"),
+    ):
+        with pytest.raises(ValueError, match=f"{field} differ"):
+            claim(tmp_path, run(data=other, held_out=mixture("b")), free)
 
 
 def test_the_list_is_there_even_when_it_is_empty(tmp_path):

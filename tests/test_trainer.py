@@ -287,6 +287,17 @@ def test_held_out_loss_of_nothing_is_recorded_too(tmp_path, monkeypatch):
     assert [line["step"] for line in lines_of(tmp_path) if line.get("held_out_loss") == 0] == [3, 6, 8]
 
 
+def test_held_out_loss_is_the_mean_over_all_clips_whatever_the_batch_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+    config = run(held_out=ClipsConfig(7, first=100), precision="fp32")
+    objective, dataset = start_of(config), config.held_out.build()
+    found = [
+        trainer.held_out_loss(objective, dataset, replace(config, batch_size=size), tmp_path, torch.device("cpu"))
+        for size in (1, 4, 7, 30)
+    ]
+    assert found == pytest.approx([found[0]] * 4, rel=1e-5)
+
+
 def test_an_unreadable_held_out_clip_is_replaced_and_listed(tmp_path):
     fit(run(held_out=ClipsConfig(6, first=100, unreadable=(0, 1))), tmp_path)
     assert {row["path"] for row in unreadable(tmp_path)} == {"clip-0", "clip-1"}
@@ -341,9 +352,7 @@ def test_too_many_clips_in_quarantine_stop_the_run_with_the_list_and_so_does_goi
     config = run(data=ClipsConfig(12, unreadable=(2, 7)), steps=40, max_quarantined=0.01)
     stopped = []
     for _ in range(2):
-        with pytest.raises(
-            ValueError, match=r"11 clips could not be decoded.*clip-[27]: damaged in the middle"
-        ) as caught:
+        with pytest.raises(ValueError, match=r"12 clips could not be decoded by step 18.*clip-[27]: damaged") as caught:
             fit(config, tmp_path)
         stopped.append((str(caught.value), lines_of(tmp_path, "quarantine.jsonl")))
     assert stopped[0] == stopped[1]
@@ -354,13 +363,13 @@ def test_too_many_clips_in_quarantine_stop_the_run_with_the_list_and_so_does_goi
 def test_clips_that_cannot_be_read_for_no_fault_of_theirs_stop_the_run(tmp_path):
     for num_workers in (0, 1):
         config = run(data=ClipsConfig(12, failing=(7,)), num_workers=num_workers)
-        with pytest.raises(StorageError, match=r"clip 7 at position \d+ of the run cannot be read: the disk is gone"):
+        with pytest.raises(StorageError, match=r"step \d+: clip 7 cannot be read: the disk is gone"):
             fit(config, tmp_path / str(num_workers))
         assert lines_of(tmp_path / str(num_workers), "quarantine.jsonl") == []
 
 
 def test_a_worker_that_hangs_stops_the_run(tmp_path):
-    with pytest.raises(TimeoutError, match="gave nothing for 5 s: hung"):
+    with pytest.raises(TimeoutError, match="gave nothing for 5 s: it hangs"):
         fit(run(data=ClipsConfig(12, hanging=(7,)), num_workers=1, worker_timeout_s=5.0), tmp_path)
 
 
@@ -377,6 +386,14 @@ def test_views_of_a_clip_are_counted_apart_from_clips(tmp_path):
 def test_views_that_do_not_fill_a_batch_are_refused():
     with pytest.raises(ValueError, match="batch_size is 4 samples with 3 views of each clip: expected a multiple"):
         run(repeat=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_quarantined", 1.5), ("max_quarantined", -0.1), ("worker_timeout_s", -1.0)]
+)
+def test_limits_that_mean_nothing_are_refused(field, value):
+    with pytest.raises(ValueError, match=rf"RunConfig\.{field} is {value}: expected"):
+        run(**{field: value})
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -228,9 +229,14 @@ def test_a_stream_that_is_left_early_closes_its_file(tmp_path: Path, monkeypatch
     path = write_film(tmp_path / "film.mp4")
     info = video.probe(path)
     opened = []
-    monkeypatch.setattr(
-        media_frames, "open_film", lambda path, open_=media_frames.open_film: opened.append(open_(path)) or opened[-1]
-    )
+
+    @contextmanager
+    def noted(path, open_film=media_frames.open_film):
+        with open_film(path) as container:
+            opened.append(container)
+            yield container
+
+    monkeypatch.setattr(media_frames, "open_film", noted)
     frames = video.stream(path, range(40), info)
     next(frames)
     frames.close()
@@ -326,7 +332,7 @@ def bad_file(kind: str, folder: Path) -> Path:
 
 REASONS = {
     "text": "not a media file",
-    "playlist": "not a film",
+    "playlist": "not a media file",
     "concat": "not a film",
     "empty": "empty file (0 bytes)",
     "picture": "not a film",

@@ -21,7 +21,7 @@ class Arguments:
     """Folder of the run. The same command again goes on where it stopped."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")]
     data: str = ""
-    """Folder of videos, for recipes that train on your own."""
+    """Films to train on: a folder, an index made by `fourd data index`, or a folder made by `fourd data prepare`."""
 
 
 def parse(arguments: list[str], default_recipe: str, program: str, about: str) -> Arguments:

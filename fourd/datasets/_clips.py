@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from fourd import video
 from fourd.media import FilmSource, VideoInfo
 from fourd.types import Batch, DatasetConfig
+from fourd.video import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class ClipConfig(DatasetConfig):
 
     stride: frames from one frame of a clip to the next; fps: if given, frames per second of a clip instead, for films
     of different rates. size: of a clip, as (height, width) or one number for both. crop_scale, crop_ratio: see
-    `random_resized_crop`. flip: mirror half of the clips. None of the defaults is from the paper, except for 16
-    frames of 224.
+    `random_resized_crop`. flip: mirror half of the clips. decoder: pyav, or torchcodec where it is installed. None of
+    the defaults is from the paper, except for 16 frames of 224.
     """
 
     num_frames: int = 16
@@ -30,6 +31,7 @@ class ClipConfig(DatasetConfig):
     crop_scale: tuple[float, float] = (0.3, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 1.33)
     flip: bool = True
+    decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
         """Refuse values that no clip can have."""
@@ -74,7 +76,9 @@ def plan_clip(info: VideoInfo, config: ClipConfig, rng: np.random.Generator) -> 
 
 def read_clip(source: FilmSource, info: VideoInfo, plan: ClipPlan, config: ClipConfig, key: str, group: str) -> Batch:
     """Decode a planned clip as a batch of one; raise UnreadableVideo where the film is damaged there."""
-    clip = video.crop_resize(video.decode(source, plan.frames, info), plan.box, config.height_width)
+    clip = video.crop_resize(
+        video.decode(source, plan.frames, info, decoder=config.decoder), plan.box, config.height_width
+    )
     return Batch(
         video=(video.flip(clip) if plan.flipped else clip).contiguous()[None],
         time_s=torch.from_numpy(plan.times_s).float()[None],

@@ -25,8 +25,9 @@ class Part:
 class MixtureConfig(DatasetConfig):
     """Describe a mixture of corpora.
 
-    Of every 1,000 clips that a run reads, each corpus gives its share by weight, to the clip; passes are counted over
-    each corpus by itself, and within one no clip comes twice. Not from the paper.
+    Of every 10,000 clips that a run reads, each corpus gives its share by weight, to the clip, and at no time is it a
+    whole clip before or behind; passes are counted over each corpus by itself, and within one no clip comes twice.
+    Not from the paper.
     """
 
     parts: tuple[Part, ...]
@@ -53,6 +54,8 @@ class Mixture(Dataset):
         self._names = [part.name for part in config.parts]
         self._weights = [part.weight for part in config.parts]
         self._parts = [part.data.build() for part in config.parts]
+        if empty := [name for name, part in zip(self._names, self._parts, strict=True) if not len(part)]:
+            raise ValueError(f"MixtureConfig.parts: {', '.join(empty)} without any clip: leave out what is empty")
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.unreadable = self._named("unreadable")
         self.damaged = self._named("damaged")

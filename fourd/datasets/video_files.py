@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import heapq
 import os
 import shutil
 import tempfile
@@ -16,20 +15,25 @@ import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import av
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool
+import pyarrow.compute as pc
+from jaxtyping import Bool, UInt64
 
 from fourd.datasets._clips import ClipConfig, plan_clip, read_clip
-from fourd.index.build import build_index
-from fourd.index.films import Film, FilmIndex, film_source
-from fourd.index.scan import EXTENSIONS, is_url
+from fourd.index.build import build_index, earlier_index
+from fourd.index.films import Film, FilmIndex
+from fourd.index.looking import NO_FILE, film_source, store_of
+from fourd.index.remote import is_url
+from fourd.index.scan import EXTENSIONS
 from fourd.index.table import Selection
 from fourd.media import UnreadableVideo
+from fourd.storage import CacheConfig
 from fourd.types import Batch, Dataset, Unreadable
 
 __all__ = ["EXTENSIONS", "Part", "VideoFiles", "VideoFilesConfig", "folder", "index_in_cache"]
@@ -45,13 +49,14 @@ class VideoFilesConfig(ClipConfig):
     films of the index at `index_path` as it stands. extensions: the endings of a film's name. index_path: a file,
     outside of the folder, that keeps what is known of each film for the next start. part: all films, or those to train
     on, or those held out of it, one in twenty by a hash of the path, and at least one once there are four (not from the
-    paper). The rest: see `ClipConfig`.
+    paper). cache: keep what is read from an object store on a local disk. The rest: see `ClipConfig`.
     """
 
     root: str = ""
     extensions: tuple[str, ...] = EXTENSIONS
     index_path: str | None = None
     part: Part = "all"
+    cache: CacheConfig | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no clip can have."""
@@ -88,7 +93,7 @@ class VideoFiles(Dataset):
         fits = Selection(self.index.table, _COLUMNS, _Fits(config))
         if not len(fits):
             raise _nothing_to_read(self.index, config)
-        test = _Fits(config, _threshold(fits, config.part))
+        test = _Fits(config, _highest_held_out(fits, config.part))
         self.films = Films(self.index, fits if test.highest is None else Selection(self.index.table, _COLUMNS, test))
         self.unreadable, self.damaged = _list_others(self.index, test)
         self.fingerprint = _fingerprint(self.index, test)
@@ -107,8 +112,8 @@ class VideoFiles(Dataset):
         film = self.films[index]
         assert film.info is not None  # only such films are selected
         try:
-            _require_unchanged(self.root, film)
-            source = film_source(self.root, film.path, film.num_bytes)
+            _require_unchanged(self.root, film, self.config.cache)
+            source = film_source(self.root, film.path, film.num_bytes, self.config.cache)
             plan = plan_clip(film.info, self.config, rng)
             return read_clip(source, film.info, plan, self.config, film.path, film.path)
         except UnreadableVideo as error:
@@ -139,16 +144,19 @@ class Films(Sequence[Film]):
         return self._index.film(self._selection.row_number(number))
 
 
-def _require_unchanged(root: str, film: Film) -> None:
-    """Refuse a local film that is not the one that was indexed; what a store says is compared when it is read."""
-    if is_url(root):
-        return
+def _require_unchanged(root: str, film: Film, cache: CacheConfig | None) -> None:
+    """Refuse a film that is not the one that was indexed, whose frames would be others.
+
+    A local film that is gone is no longer a film; a folder that is gone, or an object, says nothing of films.
+    """
     try:
-        status = os.stat(os.path.join(root, film.path))
-    except FileNotFoundError:
-        return  # whoever opens it says so
-    if (status.st_size, str(status.st_mtime_ns)) != (film.num_bytes, film.version):
-        raise UnreadableVideo(film.path, "changed since it was indexed: index it again")
+        found = store_of(root, cache).about(film.path)
+    except FileNotFoundError as error:
+        if is_url(root) or not os.path.isdir(root):
+            raise
+        raise UnreadableVideo(film.path, NO_FILE) from error
+    if found != (film.num_bytes, film.version):
+        raise UnreadableVideo(film.path, "changed since it was indexed: run fourd data index again")
 
 
 # ----------------------------------------------------------------------------- the index
@@ -162,7 +170,10 @@ def _open_index(config: VideoFilesConfig) -> FilmIndex:
     root = config.root if is_url(config.root) else str(_checked_root(config))
     if config.index_path is not None:
         path = Path(config.index_path).expanduser()
-        _require_index(path)
+        try:
+            earlier_index(path)
+        except ValueError as error:
+            raise ValueError(f"VideoFilesConfig.index_path: {error}") from error
         build_index([root], path, extensions=config.extensions)
         return FilmIndex(path)
     return _temporary_index(root, config)
@@ -188,15 +199,6 @@ def _remove_in(process: int, place: str) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _require_index(path: Path) -> None:
-    """Refuse to write over a file that is no index of films."""
-    if path.exists():
-        try:
-            FilmIndex(path)
-        except ValueError as error:
-            raise ValueError(f"VideoFilesConfig.index_path: {error}; delete it, or name another place") from error
-
-
 def _checked_root(config: VideoFilesConfig) -> Path:
     """Resolve the folder, and refuse an index inside of it."""
     root = Path(config.root).expanduser().resolve()
@@ -217,7 +219,7 @@ def index_in_cache(root: str) -> str:
 
 # ----------------------------------------------------------------------------- which films
 
-_COLUMNS = ("path", "reason", "num_frames", "last_s")
+_COLUMNS = ("path_hash", "reason", "num_frames", "last_s")
 _ROUNDING_S = 1e-6
 _HELD_OUT_SHARE = 0.05
 _MIN_FILMS_TO_HOLD_OUT = 4
@@ -225,17 +227,17 @@ _MIN_FILMS_TO_HOLD_OUT = 4
 
 @dataclass(frozen=True)
 class _Fits:
-    """Tell which rows are films that hold a clip, and belong to the part whose hashes are below `highest`, or not."""
+    """Tell which rows are films that hold a clip, and belong to a part: that of hashes up to `highest`, or the rest."""
 
     config: VideoFilesConfig
-    highest: bytes | None = None
+    highest: int | None = None
 
     def __call__(self, rows: pa.Table) -> Bool[np.ndarray, " n"]:
-        fits = rows["reason"].is_null().to_numpy(zero_copy_only=False) & _long_enough(rows, self.config)
-        if self.highest is not None:
-            held_out = [_digest(path) <= self.highest for path in rows["path"].to_pylist()]
-            fits &= np.array(held_out, bool) == (self.config.part == "held_out")
-        return fits
+        fits = rows["reason"].is_null().to_numpy() & _long_enough(rows, self.config)
+        if self.highest is None:
+            return fits
+        is_held_out = rows["path_hash"].to_numpy() <= self.highest
+        return fits & (is_held_out == (self.config.part == "held_out"))
 
 
 def _long_enough(rows: pa.Table, config: VideoFilesConfig) -> Bool[np.ndarray, " n"]:
@@ -246,48 +248,60 @@ def _long_enough(rows: pa.Table, config: VideoFilesConfig) -> Bool[np.ndarray, "
     return rows["last_s"].fill_null(-1.0).to_numpy() >= steps / config.fps - _ROUNDING_S
 
 
-def _digest(path: str) -> bytes:
-    return hashlib.sha256(path.encode()).digest()
-
-
-def _threshold(fits: Selection, part: Part) -> bytes | None:
-    """Find the hash up to which films are held out; None where the part is all of them."""
+def _highest_held_out(fits: Selection, part: Part) -> int | None:
+    """Find the hash up to which films are held out, -1 for none of them; None where the part is all of them."""
     if part == "all":
         return None
     num_held_out = max(round(_HELD_OUT_SHARE * len(fits)), 1) if len(fits) >= _MIN_FILMS_TO_HOLD_OUT else 0
-    lowest = heapq.nsmallest(num_held_out, (_digest(path) for path in _paths(fits)))
-    return lowest[-1] if lowest else b""
+    return _nth_hash(fits, num_held_out) if num_held_out else -1
 
 
-def _paths(selection: Selection) -> Iterator[str]:
+def _nth_hash(selection: Selection, n: int) -> int:
+    """Find the n-th smallest hash, counted from 1, in memory that does not grow: first its upper bits, then itself."""
+    counts = np.zeros(2**_UPPER_BITS, np.int64)
+    for hashes in _hashes(selection):
+        counts += np.bincount((hashes >> np.uint64(64 - _UPPER_BITS)).astype(np.int64), minlength=len(counts))
+    upper = int(np.searchsorted(np.cumsum(counts), n))
+    nearby = [hashes[hashes >> np.uint64(64 - _UPPER_BITS) == upper] for hashes in _hashes(selection)]
+    return int(np.sort(np.concatenate(nearby))[n - 1 - int(counts[:upper].sum())])
+
+
+_UPPER_BITS = 16
+
+
+def _hashes(selection: Selection) -> Iterator[UInt64[np.ndarray, " n"]]:
     for rows in selection.table.groups(_COLUMNS):
-        yield from rows["path"].filter(pa.array(selection.test(rows))).to_pylist()
+        yield rows["path_hash"].to_numpy()[selection.test(rows)]
 
 
 def _list_others(index: FilmIndex, fits: _Fits) -> tuple[tuple[Unreadable, ...], tuple[Unreadable, ...]]:
-    """List what cannot be used, and what can be used only in part."""
-    unreadable, damaged = [], []
-    in_part = fits if fits.highest is not None else None
-    for rows in index.table.groups((*_COLUMNS, "damage")):
-        long_enough, chosen = _long_enough(rows, fits.config), in_part(rows) if in_part else None
-        columns = (rows[name].to_pylist() for name in ("path", "reason", "damage", "num_frames", "last_s"))
-        for place, (path, reason, damage, num_frames, last_s) in enumerate(zip(*columns, strict=True)):
-            if reason is not None:
-                unreadable.append(Unreadable(path, reason))
-            elif not long_enough[place]:
-                why = damage or f"too short: {_length(num_frames, last_s, fits.config)}"
-                unreadable.append(Unreadable(path, f"{why}, {_needed_length(fits.config)} needed"))
-            elif damage and (chosen is None or chosen[place]):
-                damaged.append(Unreadable(path, f"used up to the damage: {damage}"))
+    """List what cannot be used, and what of the part can be used only up to a damage."""
+    unreadable: list[Unreadable] = []
+    damaged: list[Unreadable] = []
+    for rows in index.table.groups((*_COLUMNS, "path", "damage")):
+        chosen = fits(rows)
+        others = rows.filter(pa.array(~_Fits(fits.config)(rows)))
+        unreadable += (Unreadable(row["path"], _why_not(row, fits.config)) for row in others.to_pylist())
+        cut = rows.filter(pa.array(chosen & rows["damage"].is_valid().to_numpy()))
+        damaged += (Unreadable(row["path"], f"used up to the damage: {row['damage']}") for row in cut.to_pylist())
     return tuple(unreadable), tuple(damaged)
+
+
+def _why_not(row: dict[str, Any], config: VideoFilesConfig) -> str:
+    """Say why a file is not used: what the index says of it, or how long it is."""
+    if row["reason"] is not None:
+        return str(row["reason"])
+    why = row["damage"] or f"too short: {_length(row['num_frames'], row['last_s'], config)}"
+    return f"{why}, {_needed_length(config)} needed"
 
 
 def _fingerprint(index: FilmIndex, fits: _Fits) -> str:
     """Hash the films that are used: their names, lengths and contents."""
     digest = hashlib.sha256()
-    for rows in index.table.groups((*_COLUMNS, "fingerprint")):
+    for rows in index.table.groups((*_COLUMNS, "path", "fingerprint")):
         chosen = rows.filter(pa.array(fits(rows)))
-        for film in zip(*(chosen[name].to_pylist() for name in ("path", "num_frames", "fingerprint")), strict=True):
+        columns = (chosen[name].to_pylist() for name in ("path", "num_frames", "fingerprint"))
+        for film in zip(*columns, strict=True):
             digest.update(f"{film}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -307,15 +321,20 @@ def _nothing_to_read(index: FilmIndex, config: VideoFilesConfig) -> Exception:
     """Make the error that says what was found instead of films."""
     if not len(index):
         return FileNotFoundError(f"{index.root} holds no file: expected films ({', '.join(config.extensions)})")
-    lengths = [(film.info.num_frames, film.info.frame_times_s[-1]) for film in index.films() if film.info is not None]
-    if lengths:
-        longest = max(lengths, key=lambda length: length[0] if config.fps is None else length[1])
+    longest = [_longest(rows) for rows in index.table.groups(("num_frames", "last_s"))]
+    num_frames, last_s = (max(lengths) for lengths in zip(*longest, strict=True))
+    if num_frames:
         return ValueError(
-            f"all films in {index.root} are shorter than a clip: the longest has {_length(*longest, config)}, "
-            f"{_needed_length(config)} are needed. Set num_frames and stride (or fps) so that a clip fits"
+            f"all films in {index.root} are shorter than a clip: the longest has "
+            f"{_length(num_frames, last_s, config)}, {_needed_length(config)} are needed. Set num_frames and stride "
+            "(or fps) so that a clip fits"
         )
-    first = "; ".join(f"{film.path}: {film.reason}" for film, _ in zip(index.films(), range(5), strict=False))
+    first = "; ".join(f"{film.path}: {film.reason}" for film in islice(index.films(), 5))
     return ValueError(f"{index.root} holds no readable film among {len(index)} files. The first: {first}")
+
+
+def _longest(rows: pa.Table) -> tuple[int, float]:
+    return pc.max(rows["num_frames"]).as_py() or 0, pc.max(rows["last_s"]).as_py() or 0.0
 
 
 # ----------------------------------------------------------------------------- a folder for tests

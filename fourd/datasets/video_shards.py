@@ -58,7 +58,7 @@ class VideoShards(Dataset):
         """Open the index and the root."""
         self.config = config
         self._table = RowTable(config.index, KIND)
-        self._timing = Timing.from_metadata(self._table.metadata)
+        self._timing = Timing.from_metadata(self._table.metadata, config.index)
         self._store = open_store(config.root or str(self._table.path.parent), config.cache)
         needed = _frames_needed(config, self._timing)
         self._pieces = Selection.at_least(self._table, {"num_frames": needed})

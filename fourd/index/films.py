@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 
+from fourd.index.looking import film_source
 from fourd.index.table import RowTable, RowWriter
-from fourd.media import FilmSource, StoredFile, VideoInfo
-from fourd.storage import checked_relative, open_ranged, open_store
+from fourd.media import VideoInfo
 
-KIND = "fourd film index 2"
+__all__ = ["KIND", "SCHEMA", "Film", "FilmIndex", "film_of", "film_source", "path_hash", "write_films", "write_rows"]
+
+KIND = "fourd film index 3"
 
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
+        ("path_hash", pa.uint64()),
         ("num_bytes", pa.int64()),
         ("version", pa.string()),
         ("fingerprint", pa.string()),
@@ -32,21 +37,33 @@ SCHEMA = pa.schema(
         ("has_sound", pa.bool_()),
         ("num_frames", pa.int64()),
         ("last_s", pa.float64()),
+        ("duration_s", pa.float64()),
         ("time_base", pa.string()),
         ("counted", pa.bool_()),
-        ("pts", pa.large_list(pa.int64())),
+        ("first_pts", pa.int64()),
+        ("step_pts", pa.large_list(pa.int64())),
+        ("step_counts", pa.large_list(pa.int64())),
         ("key_pts", pa.large_list(pa.int64())),
     ]
 )
+"""Time stamps are kept as runs of equal steps: `first_pts`, then `step_counts[i]` times a step of `step_pts[i]`, in
+units of `time_base` seconds. A film of one rate, however long, has one run."""
+
+_PLAIN = ("codec", "width", "height", "rotation", "has_sound", "counted", "damage")
+
+_ROWS_PER_GROUP = 2**11
+_STAMPS_PER_GROUP = 2**19
+"""Rows, and numbers in their lists, that are read together: some MB, so that looking up one film is quick."""
 
 
 @dataclass(frozen=True, eq=False)
 class Film:
     """Say what is known of a file.
 
-    path: from the root of the index. version: changes with the file (its time of change, or a store's own tag);
-    fingerprint: a hash of its size, beginning and end. Either `info` says what it holds, or `reason` why it is not
-    used.
+    path: from the root of the index. version: changes with the file (its time of change, or a store's own tag); empty
+    where the store has none, and for what was not looked into. fingerprint: a hash of its size, beginning and end;
+    empty where these could not be read, or where reading on crashed, hung or took too much memory. Either `info` says
+    what it holds, or `reason` why it is not used.
     """
 
     path: str
@@ -60,20 +77,42 @@ class Film:
         """Write it as a row of the index."""
         row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
         row |= {name: getattr(self, name) for name in ("path", "num_bytes", "version", "fingerprint", "reason")}
-        if self.info is not None:
-            row |= {field.name: getattr(self.info, field.name) for field in fields(VideoInfo)}
-            row |= {"num_frames": self.info.num_frames, "last_s": float(self.info.frame_times_s[-1])}
-            row["time_base"] = str(self.info.time_base)
-        return row
+        row["path_hash"] = path_hash(self.path)
+        return row | _columns(self.info) if self.info is not None else row
 
 
-def film_of(row: dict[str, Any]) -> Film:
+def path_hash(path: str) -> int:
+    """Hash a path to 64 bits: the first of its SHA-256. What is held out is chosen by it."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8])
+
+
+def _columns(info: VideoInfo) -> dict[str, Any]:
+    columns = {name: getattr(info, name) for name in _PLAIN}
+    columns |= {"num_frames": info.num_frames, "last_s": float(info.frame_times_s[-1]), "duration_s": info.duration_s}
+    columns |= {"time_base": str(info.time_base), "key_pts": info.key_pts, "first_pts": int(info.pts[0])}
+    columns["step_pts"], columns["step_counts"] = _runs(info.pts)
+    return columns
+
+
+def _runs(pts: Int64[np.ndarray, " F"]) -> tuple[Int64[np.ndarray, " R"], Int64[np.ndarray, " R"]]:
+    """Give the steps between stamps, and how many of each follow one another."""
+    steps = np.diff(pts)
+    starts = np.flatnonzero(np.diff(steps, prepend=steps[:1] - 1))
+    return steps[starts], np.diff(starts, append=len(steps))
+
+
+def film_of(row: Mapping[str, Any]) -> Film:
     """Read a row of the index."""
     info = None
     if row["reason"] is None:
-        values = {field.name: row[field.name] for field in fields(VideoInfo)}
-        stamps = {name: np.asarray(row[name], np.int64) for name in ("pts", "key_pts")}
-        info = VideoInfo(**values | stamps | {"time_base": Fraction(row["time_base"])})
+        steps = np.repeat(np.asarray(row["step_pts"], np.int64), np.asarray(row["step_counts"], np.int64))
+        stamps = np.concatenate(([row["first_pts"]], row["first_pts"] + np.cumsum(steps))).astype(np.int64)
+        info = VideoInfo(
+            **{name: row[name] for name in _PLAIN},
+            time_base=Fraction(row["time_base"]),
+            pts=stamps,
+            key_pts=np.asarray(row["key_pts"], np.int64),
+        )
     return Film(row["path"], row["num_bytes"], row["version"], row["fingerprint"], info, row["reason"])
 
 
@@ -103,14 +142,25 @@ class FilmIndex:
 
 def write_films(path: str | os.PathLike[str], films: Iterable[Film], root: str) -> None:
     """Write an index of films, which have to come in the order of their paths."""
+    write_rows(path, (film.row() for film in films), root)
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], root: str) -> None:
+    """Write an index from its rows, which have to come in the order of their paths."""
     with RowWriter(path, SCHEMA, KIND, root=root) as writer:
-        for film in films:
-            writer.write(film.row())
+        for group in _grouped(rows):
+            writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
 
 
-def film_source(root: str, film_path: str, num_bytes: int) -> FilmSource:
-    """Give what a film is read from: a local file, or an object of a store."""
-    if "://" not in root:
-        return os.path.join(root, checked_relative(film_path, root))
-    store = open_store(root)
-    return StoredFile(store.address(film_path), num_bytes, lambda: open_ranged(store, film_path))
+def _grouped(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Gather as many rows as are read together."""
+    group: list[Mapping[str, Any]] = []
+    num_stamps = 0
+    for row in rows:
+        group.append(row)
+        num_stamps += sum(len(row[name]) for name in ("step_pts", "step_counts", "key_pts") if row[name] is not None)
+        if len(group) == _ROWS_PER_GROUP or num_stamps >= _STAMPS_PER_GROUP:
+            yield group
+            group, num_stamps = [], 0
+    if group:
+        yield group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -60,10 +61,17 @@ class Timing:
     gop: int
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, str]) -> Timing:
-        """Read the metadata of an index."""
-        time_base = Fraction(metadata["time_base"])
-        return cls(metadata["codec"], time_base, int(metadata["frame_ticks"]), int(metadata["gop"]))
+    def from_metadata(cls, metadata: Mapping[str, str], owner: str = "this index") -> Timing:
+        """Read the metadata of an index; raise ValueError, naming `owner`, where it is missing or cannot be."""
+        try:
+            time_base = Fraction(metadata["time_base"])
+            timing = cls(metadata["codec"], time_base, int(metadata["frame_ticks"]), int(metadata["gop"]))
+        except (KeyError, ValueError, ZeroDivisionError) as error:
+            way_out = "make it again with `fourd data prepare`"
+            raise ValueError(f"{owner} does not say how its frames are spaced ({error!r}): {way_out}") from error
+        if timing.time_base <= 0 or timing.frame_ticks <= 0 or timing.gop <= 0:
+            raise ValueError(f"{owner}: {timing}; expected time_base, frame_ticks and gop above 0")
+        return timing
 
     def metadata(self) -> dict[str, str]:
         """Write it as the metadata of an index."""

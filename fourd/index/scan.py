@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
-import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-import fsspec
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fourd.index.lists import LISTS, names_in
+from fourd.index.looking import FORBIDDEN, NO_FILE
+from fourd.index.remote import is_url, list_remote, local_path_of, look_up
+from fourd.index.roots import CommonRoot
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi"),
@@ -19,15 +25,12 @@ EXTENSIONS = (
 )
 """The endings of a film's name, in small letters."""
 
-_LISTS = (".csv", ".parquet")
 
-
-@dataclass(frozen=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """Name a file, and say by what it is known again, or why it cannot be a film.
 
     path: from the root that all files share. version: changes when the file does: its time of change, or what an
-    object store says in its place. reason: None for a possible film.
+    object store says in its place. reason: None for a possible film; all others have no version.
     """
 
     path: str
@@ -36,95 +39,161 @@ class FoundFile:
     reason: str | None = None
 
 
-def find_files(sources: Sequence[str], extensions: Sequence[str] = EXTENSIONS) -> tuple[str, list[FoundFile]]:
-    """Find all files of `sources`, in the order of their paths, and the root that they share.
+def find_files(sources: Sequence[str], extensions: Sequence[str] = EXTENSIONS) -> FoundFiles:
+    """Find all files of `sources`.
 
     A source is a folder (searched with those below it; hidden files are passed over, symbolic links listed and not
     followed), a pattern with `*`, a film, a CSV or Parquet file with a column `path`, or a URL such as
     s3://bucket/prefix. Files named twice count once.
-    Raises: FileNotFoundError for a source that is not there; ValueError where local and remote ones are mixed.
+    Raises: FileNotFoundError for a source that is not there; PermissionError for a folder that must not be read;
+    ValueError where local and remote ones are mixed; OSError where a store or disk fails.
     """
-    found: dict[str, FoundFile] = {}
-    folders: list[str] = []
-    for source in sources:
-        for file in _look(source, tuple(extensions)):
-            found.setdefault(file.path, file)
-        folders += [str(Path(source).expanduser().resolve())] if Path(source).expanduser().is_dir() else []
-    root = _common_root(list(found), folders, sources)
-    below = [
-        FoundFile(_relative(file.path, root), file.num_bytes, file.version, file.reason) for file in found.values()
-    ]
-    return root, sorted(below, key=lambda file: file.path)
+    endings = tuple(extension.lower() for extension in extensions)
+    root = CommonRoot()
+    return FoundFiles((file for source in sources for file in _look(local_path_of(source), endings, root)), root)
 
 
-def is_url(source: str) -> bool:
-    """Tell whether a source is the address of an object store, not a local path."""
-    return "://" in source
+class FoundFiles:
+    """Hold what was found, in the order of paths and each once, in about a hundred bytes for a file.
+
+    `root` is the folder or URL from which the paths start.
+    """
+
+    def __init__(self, files: Iterable[FoundFile], root: CommonRoot) -> None:
+        """Take files under their whole addresses."""
+        files = iter(files)
+        parts = []
+        while part := list(islice(files, _FILES_PER_PART)):
+            root.include(file.path for file in part)
+            parts.append(pa.Table.from_arrays([pa.array(column, kind) for column, kind in _columns(part)], _NAMES))
+        self.root = str(root)
+        self._start = len(self.root.rstrip("/")) + 1
+        self._table = _sorted_once(pa.concat_tables(parts)) if parts else None
+
+    def __len__(self) -> int:
+        """Count the files."""
+        return 0 if self._table is None else len(self._table)
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        """Give the files with their paths from the root."""
+        if self._table is None:
+            return
+        for batch in self._table.to_batches(_FILES_PER_PART):
+            for path, *rest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield FoundFile(path[self._start :], *rest)
 
 
-def _look(source: str, extensions: tuple[str, ...]) -> Iterator[FoundFile]:
+_FILES_PER_PART = 2**14
+_NAMES = FoundFile._fields
+_TYPES = (pa.large_string(), pa.int64(), pa.large_string(), pa.large_string())
+
+
+def _columns(files: Sequence[FoundFile]) -> Iterator[tuple[tuple[object, ...], pa.DataType]]:
+    return zip(zip(*files, strict=True), _TYPES, strict=True)
+
+
+def _sorted_once(table: pa.Table) -> pa.Table:
+    """Sort files by their addresses, and keep the first of those that were named twice."""
+    table = table.take(pc.sort_indices(table, [("path", "ascending")])).combine_chunks()
+    paths = table["path"]
+    is_new = pc.not_equal(paths.slice(1), paths.slice(0, len(paths) - 1))
+    return table.filter(pa.concat_arrays([pa.array([True]), *is_new.chunks]))
+
+
+# ----------------------------------------------------------------------------- local files
+
+
+def _look(source: str, endings: tuple[str, ...], root: CommonRoot) -> Iterator[FoundFile]:
     """Give the files of one source, under their whole addresses."""
     if is_url(source):
-        yield from _look_remote(source, extensions)
+        yield from (_listed(*found, endings) for found in list_remote(source))
         return
-    path = Path(os.path.abspath(Path(source).expanduser()))
-    if path.is_dir():
-        yield from _scan(str(path.resolve()), extensions)
-    elif path.suffix.lower() in _LISTS and path.is_file():
-        yield from _look_at_list(path, extensions)
-    elif path.exists() or path.is_symlink():
-        yield _look_at(str(path), extensions)
+    path = _absolute(source)
+    if os.path.isdir(path):
+        folder = os.path.realpath(path)
+        root.include_folder(folder)
+        yield from _scan(folder, endings)
+    elif Path(path).suffix.lower() in LISTS and os.path.isfile(path):
+        yield from _look_at_list(Path(path), endings)
+    elif os.path.lexists(path):
+        yield _look_at(path, endings)
     elif glob.has_magic(source):
-        yield from _look_at_matches(str(path), extensions)
+        yield from _look_at_matches(path, endings)
     else:
         raise FileNotFoundError(
             f"there is no {source}: expected a folder, a film, a pattern, a list (.csv, .parquet) or a URL"
         )
 
 
-def _look_at_matches(pattern: str, extensions: tuple[str, ...]) -> Iterator[FoundFile]:
-    matches = sorted(glob.glob(pattern, recursive=True))
-    if not matches:
-        raise FileNotFoundError(f"nothing matches {pattern}")
-    for match in matches:
+def _look_at_matches(pattern: str, endings: tuple[str, ...]) -> Iterator[FoundFile]:
+    is_empty = True
+    for match in glob.iglob(pattern, recursive=True):
+        is_empty = False
         if os.path.isdir(match) and not os.path.islink(match):
-            yield from _scan(match, extensions)
+            yield from _scan(os.path.realpath(match), endings)
         else:
-            yield _look_at(match, extensions)
+            yield _look_at(match, endings)
+    if is_empty:
+        raise FileNotFoundError(f"nothing matches {pattern}")
 
 
-def _scan(folder: str, extensions: tuple[str, ...]) -> Iterator[FoundFile]:
+def _look_at_list(path: Path, endings: tuple[str, ...]) -> Iterator[FoundFile]:
+    """Look at what a list names; relative paths are meant from the list's folder."""
+    for remote, names in groupby(map(local_path_of, names_in(path)), is_url):
+        if remote:
+            yield from (_refused(f, NO_FILE) if isinstance(f, str) else _listed(*f, endings) for f in look_up(names))
+        else:
+            yield from (_look_at(os.path.join(path.parent, os.path.expanduser(name)), endings) for name in names)
+
+
+def _scan(folder: str, endings: tuple[str, ...]) -> Iterator[FoundFile]:
     """List everything in a folder that is not hidden, and in the folders below it."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = [entry for entry in listing if not entry.name.startswith(".")]
-    except PermissionError:
-        yield FoundFile(_printable(folder), 0, "", "folder: permission denied")
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _scan(entry.path, extensions)
-        else:
-            yield _look_at(entry.path, extensions)
+    folders = [folder]
+    while folders:
+        below = folders.pop()
+        try:
+            with os.scandir(below) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+        except (PermissionError, FileNotFoundError) as error:
+            if below == folder:
+                raise
+            reason = FORBIDDEN if isinstance(error, PermissionError) else "gone while it was searched"
+            yield _refused(below + "/", f"folder: {reason}")
+            continue
+        folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield from (_look_at(entry.path, endings) for entry in entries if not entry.is_dir(follow_symlinks=False))
 
 
-def _look_at(path: str, extensions: tuple[str, ...]) -> FoundFile:
+def _look_at(path: str, endings: tuple[str, ...]) -> FoundFile:
     """Take a local file as a possible film, or say why not, without opening it."""
-    if _printable(path) != path:
-        return FoundFile(_printable(path), 0, "", "its name is not valid UTF-8: rename it")
-    if os.path.islink(path):
-        reason = "symbolic link, which is not followed: set root to where it leads, or copy the film"
-        return FoundFile(path, 0, "", reason)
-    if not os.path.exists(path):
-        return FoundFile(path, 0, "", "no such file")
-    if not os.path.isfile(path):
-        return FoundFile(path, 0, "", "not a regular file")
-    status = os.stat(path)
-    return FoundFile(path, status.st_size, str(status.st_mtime_ns), _why_no_film(path, extensions))
+    if _printable(path) != path or "\0" in path:
+        return _refused(path, "its name is not valid UTF-8: rename it")
+    path = _absolute(path)
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return _refused(path, NO_FILE)
+    except PermissionError:
+        return _refused(path, FORBIDDEN)
+    reason = _why_no_film(path, status.st_mode, endings)
+    return FoundFile(path, status.st_size, "" if reason else str(status.st_mtime_ns), reason)
 
 
-def _why_no_film(path: str, extensions: tuple[str, ...]) -> str | None:
-    return None if PurePosixPath(path).suffix.lower() in extensions else "not a video file"
+def _why_no_film(path: str, mode: int, endings: tuple[str, ...]) -> str | None:
+    if stat.S_ISLNK(mode):
+        return "symbolic link, which is not followed: set root to where it leads, or copy the film"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    if PurePosixPath(path).suffix.lower() not in endings:
+        return _NO_VIDEO
+    return None if os.access(path, os.R_OK) else FORBIDDEN
+
+
+_NO_VIDEO = "not a video file"
+
+
+def _refused(path: str, reason: str) -> FoundFile:
+    return FoundFile(_printable(path).replace("\0", "\\x00"), 0, "", reason)
 
 
 def _printable(path: str) -> str:
@@ -132,81 +201,18 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-# ----------------------------------------------------------------------------- lists
+def _absolute(path: str) -> str:
+    """Resolve the folder of a path, so that a file has one name; a link as its last part stays."""
+    folder, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    return os.path.join(_resolved(folder), name)
 
 
-def _look_at_list(path: Path, extensions: tuple[str, ...]) -> Iterator[FoundFile]:
-    """Look at what a list names; relative paths are meant from the list's folder."""
-    for name in _names_in(path):
-        if is_url(name):
-            yield from _look_remote(name, extensions)
-        else:
-            yield _look_at(os.path.normpath(path.parent / Path(name).expanduser()), extensions)
+@lru_cache(maxsize=4096)
+def _resolved(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
-def _names_in(path: Path) -> list[str]:
-    if path.suffix.lower() == ".parquet":
-        schema = pq.read_schema(path)
-        column = _path_column(path, schema.names)
-        return [str(name) for name in pq.read_table(path, columns=[column])[column].to_pylist()]
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if not rows:
-        raise ValueError(f"{path}: an empty list; expected a column `path`")
-    if "path" not in rows[0] and len(rows[0]) == 1:
-        return [row[0] for row in rows]  # names alone, without a header
-    place = rows[0].index(_path_column(path, rows[0]))
-    return [row[place] for row in rows[1:]]
-
-
-def _path_column(path: Path, columns: Sequence[str]) -> str:
-    if "path" in columns:
-        return "path"
-    if len(columns) == 1:
-        return columns[0]
-    raise ValueError(f"{path}: columns are {', '.join(columns)}; expected one called `path`")
-
-
-# ----------------------------------------------------------------------------- object stores
-
-
-def _look_remote(url: str, extensions: tuple[str, ...]) -> Iterator[FoundFile]:
-    """List what lies below a URL."""
-    files, prefix = fsspec.core.url_to_fs(url)
-    listed = files.find(prefix, detail=True)
-    if not listed:
-        raise FileNotFoundError(f"there is nothing below {url}")
-    for name, about in listed.items():
-        if PurePosixPath(name).name.startswith("."):
-            continue
-        reason = _why_no_film(name, extensions)
-        yield FoundFile(files.unstrip_protocol(name), int(about["size"]), _version_of(about), reason)
-
-
-def _version_of(about: dict[str, object]) -> str:
-    """Take what a store says of an object's version; its size is compared in any case."""
-    for name in ("ETag", "etag", "LastModified", "mtime", "updated", "created"):
-        if about.get(name):
-            return str(about[name])
-    return ""
-
-
-# ----------------------------------------------------------------------------- the root
-
-
-def _common_root(addresses: list[str], folders: list[str], sources: Sequence[str]) -> str:
-    """Find the deepest folder or prefix that holds everything."""
-    remote = {is_url(address) for address in addresses}
-    if len(remote) > 1:
-        raise ValueError(f"{', '.join(sources)}: local and remote films in one index; make one index of each kind")
-    if not addresses and not folders:
-        raise FileNotFoundError(f"{', '.join(sources)}: no file found")
-    if True in remote:
-        scheme, _, _ = addresses[0].partition("://")
-        parents = [posixpath.dirname(address.partition("://")[2]) for address in addresses]
-        return f"{scheme}://{posixpath.commonpath(parents)}"
-    return os.path.commonpath([*folders, *(os.path.dirname(address) for address in addresses)])
-
-
-def _relative(address: str, root: str) -> str:
-    return address.removeprefix(root).lstrip("/")
+def _listed(address: str, num_bytes: int, version: str, endings: tuple[str, ...]) -> FoundFile:
+    """Take an object of a store as a possible film, or say why not."""
+    reason = None if PurePosixPath(address).suffix.lower() in endings else _NO_VIDEO
+    return FoundFile(address, num_bytes, "" if reason else version, reason)

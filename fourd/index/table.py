@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
 ROWS_PER_GROUP = 2**14
-"""Rows that are read and kept together."""
+"""Rows that are read and kept together: more make looking up one row slower, fewer make the list of groups longer,
+which every process keeps in memory."""
 
 _KEPT_GROUPS = 4
+_WAY_OUT = "Copy it again, or make it again with `fourd data`"
 
 
 class RowTable:
@@ -30,24 +33,40 @@ class RowTable:
     """
 
     def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
-        """Open an index of a certain kind; raise ValueError where the file is none."""
+        """Open an index of a certain kind; raise ValueError where the file is none, or is damaged at its end."""
         self.path, self.kind = Path(path).expanduser(), kind
         self._open()
 
     def _open(self) -> None:
-        try:
-            self._file = pq.ParquetFile(self.path, memory_map=False)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{self.path} is no Parquet file, or was cut off: expected a {self.kind}") from error
-        found = {key.decode(): value.decode() for key, value in (self._file.metadata.metadata or {}).items()}
-        if found.get("kind") != self.kind:
-            stated = found.get("kind", "no index of fourd")
-            raise ValueError(f"{self.path} is {stated!r}: expected a {self.kind!r}. Make it again with `fourd data`")
-        self.metadata = found
+        with self._naming_damage():
+            self._file = pq.ParquetFile(self.path, page_checksum_verification=True)
         footer = self._file.metadata
+        self.metadata = {key.decode(): value.decode() for key, value in (footer.metadata or {}).items()}
+        self._require_kind()
         sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
         self._ends = np.cumsum(np.array(sizes, np.int64))
+        self._places = {footer.schema.column(place).path: place for place in range(len(footer.schema))}
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def _require_kind(self) -> None:
+        stated = self.metadata.get("kind", "no index of fourd")
+        if stated != self.kind:
+            raise ValueError(f"{self.path} is {stated!r}: expected a {self.kind!r}. Make it again with `fourd data`")
+        if "content" not in self.metadata:
+            raise ValueError(f"{self.path} does not say what it holds: expected a field 'content'. {_WAY_OUT}")
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Tell damage from a disk that fails: only the latter has an error number."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ValueError(
+                f"{self.path} is no Parquet file, or was cut off or damaged ({error}): "
+                f"expected a {self.kind!r}. {_WAY_OUT}"
+            ) from error
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +96,8 @@ class RowTable:
     def group(self, number: int) -> pa.Table:
         """Give a group of rows."""
         if number not in self._groups:
-            self._groups[number] = self._file.read_row_group(number)
+            with self._naming_damage():
+                self._groups[number] = self._file.read_row_group(number, use_threads=False)
             while len(self._groups) > _KEPT_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(number)
@@ -98,13 +118,14 @@ class RowTable:
 
     def columns(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Give certain columns of a group."""
-        return self._file.read_row_group(group, columns=list(columns))
+        with self._naming_damage():
+            return self._file.read_row_group(group, columns=list(columns), use_threads=False)
 
-    def is_at_least(self, group: int, least: Mapping[str, float]) -> bool:
+    def is_at_least(self, group: int, least: Mapping[str, int]) -> bool:
         """Tell whether the file itself says that no number of a group is missing or below the one named."""
         about = self._file.metadata.row_group(group)
         for name, value in least.items():
-            found = about.column(self._file.schema_arrow.get_field_index(name)).statistics
+            found = about.column(self._places[name]).statistics
             if found is None or not found.has_min_max or found.null_count or found.min < value:
                 return False
         return True
@@ -112,6 +133,20 @@ class RowTable:
     def start_of_group(self, group: int) -> int:
         """Give the number of a group's first row."""
         return int(self._ends[group - 1]) if group else 0
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Say what a Parquet file is; raise ValueError where it is none, FileNotFoundError where there is none."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file, or was cut off") from error
+    return metadata.get(b"kind", b"no index of fourd").decode()
+
+
+def num_rows(path: str | os.PathLike[str]) -> int:
+    """Count the rows of a Parquet file."""
+    return int(pq.read_metadata(path).num_rows)
 
 
 def _value(column: pa.ChunkedArray, place: int) -> Any:
@@ -127,7 +162,7 @@ class Selection:
     """Number the rows of a table that pass a test; it keeps one count per group of rows."""
 
     def __init__(
-        self, table: RowTable, columns: Sequence[str], test: Test, least: Mapping[str, float] | None = None
+        self, table: RowTable, columns: Sequence[str], test: Test, least: Mapping[str, int] | None = None
     ) -> None:
         """Apply `test`, which looks at `columns` of a group, to all rows.
 
@@ -137,9 +172,10 @@ class Selection:
         self.table, self.columns, self.test, self._least = table, tuple(columns), test, least
         counts = [self._count(number) for number in range(table.num_groups)]
         self._ends: Int64[np.ndarray, " G"] = np.cumsum(np.array(counts, np.int64))
+        self._kept: OrderedDict[int, Int64[np.ndarray, " n"]] = OrderedDict()
 
     @classmethod
-    def at_least(cls, table: RowTable, least: Mapping[str, float]) -> Selection:
+    def at_least(cls, table: RowTable, least: Mapping[str, int]) -> Selection:
         """Select the rows whose columns are not below the numbers named."""
         return cls(table, tuple(least), _AtLeast(tuple(least.items())), least)
 
@@ -158,27 +194,57 @@ class Selection:
             raise IndexError(f"{self.table.path}: selected row {index}, expected 0 to {len(self) - 1}")
         group = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[group - 1]) if group else 0
-        passing = np.flatnonzero(self.test(self.table.group(group)))
-        return self.table.start_of_group(group) + int(passing[index - before])
+        place, first = index - before, self.table.start_of_group(group)
+        if self._ends[group] - before == self.table.num_rows(group):
+            return first + place
+        return first + int(self._passing(group)[place])
+
+    def _passing(self, group: int) -> Int64[np.ndarray, " n"]:
+        """Give the places in a group of the rows that pass; kept for as many groups as the table keeps."""
+        if group not in self._kept:
+            self._kept[group] = np.flatnonzero(self.test(self.table.group(group)))
+            while len(self._kept) > _KEPT_GROUPS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(group)
+        return self._kept[group]
 
 
 @dataclass(frozen=True)
 class _AtLeast:
     """Test numbers against their least values; a missing number does not pass."""
 
-    least: tuple[tuple[str, float], ...]
+    least: tuple[tuple[str, int], ...]
 
     def __call__(self, rows: pa.Table) -> Bool[np.ndarray, " n"]:
         passes = [pc.fill_null(pc.greater_equal(rows[name], value), False).to_numpy() for name, value in self.least]
         return np.logical_and.reduce(passes)
 
 
-def _encodings(schema: pa.Schema) -> dict[str, Any]:
-    """Store lists of whole numbers by their differences: those of an even rate take almost nothing."""
-    lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
-    plain = [name for name in schema.names if name not in lists]
-    delta = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in lists}
-    return {"use_dictionary": plain, "column_encoding": delta} if lists else {}
+def _options(schema: pa.Schema) -> dict[str, Any]:
+    """Say how columns are written.
+
+    Lists of whole numbers by their differences, which are almost nothing at an even rate; as dictionaries only what
+    hardly differs from row to row. The least and the largest value of a group only where it is a number: those of
+    texts would make the list of groups longer.
+    """
+    types = pa.types
+    lists = [field.name for field in schema if types.is_large_list(field.type)]
+    numbers = [field.name for field in schema if types.is_integer(field.type) or types.is_floating(field.type)]
+    repeated = [
+        f.name for f in schema if types.is_dictionary(f.type) or types.is_int32(f.type) or types.is_float64(f.type)
+    ]
+    return {
+        "compression": "zstd",
+        "write_page_checksum": True,
+        "write_statistics": numbers,
+        "use_dictionary": repeated,
+        "column_encoding": {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in lists} or None,
+    }
+
+
+def _without_dictionaries(schema: pa.Schema) -> pa.Schema:
+    types = ((f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema)
+    return pa.schema(list(types))
 
 
 class RowWriter:
@@ -190,7 +256,7 @@ class RowWriter:
     def __init__(self, path: str | os.PathLike[str], schema: pa.Schema, kind: str, **metadata: str) -> None:
         """Begin a file; `metadata` says what is true of all rows."""
         self.path = Path(path).expanduser()
-        self.schema = schema
+        self.schema, self._plain = schema, _without_dictionaries(schema)
         self._metadata = {"kind": kind, **metadata}
         self._rows: list[dict[str, Any]] = []
         self._digest = hashlib.sha256(repr(sorted(self._metadata.items())).encode())
@@ -198,7 +264,7 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._writer = pq.ParquetWriter(self._aside, self.schema, compression="zstd", **_encodings(self.schema))
+        self._writer = pq.ParquetWriter(self._aside, self.schema, **_options(self.schema))
         return self
 
     def write(self, row: dict[str, Any]) -> None:
@@ -219,9 +285,11 @@ class RowWriter:
             self._rows = []
 
     def _write(self, table: pa.Table) -> None:
-        for batch in table.combine_chunks().to_batches():
+        plain = table.cast(self._plain)  # with no more texts in a dictionary than these rows have
+        copied = plain.take(np.arange(len(plain)))  # the bytes of a slice say from which place it was cut
+        for batch in copied.combine_chunks().to_batches():
             self._digest.update(batch.serialize())
-        self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        self._writer.write_table(plain.cast(self.schema), row_group_size=ROWS_PER_GROUP)
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         try:

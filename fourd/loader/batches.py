@@ -43,28 +43,30 @@ class _Failed:
 class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
     """Read what stands at a position of a run."""
 
-    def __init__(self, dataset: Dataset, order: Order) -> None:
-        self.dataset, self.order = dataset, order
+    def __init__(self, dataset: Dataset, order: Order, batch_size: int) -> None:
+        self.dataset, self.order, self.batch_size = dataset, order, batch_size
 
     def __getitem__(self, position: int) -> Loaded | _Failed:
         draw = self.order.draw(position)
         try:
             return self._read(draw)
         except OSError as error:  # it says nothing of the clip: no reason to show another one
-            return _Failed(f"clip {draw.index} at position {position} of the run cannot be read: {error}")
+            return _Failed(f"step {position // self.batch_size + 1}: clip {draw.index} cannot be read: {error}")
 
     def _read(self, wanted: Draw) -> Loaded:
-        lost: list[UnreadableVideo] = []
+        lost: dict[int, UnreadableVideo] = {}
         for attempt in range(_MAX_SUBSTITUTES):
             index = (self.order.substitute(wanted, attempt) if attempt else wanted).index
+            if index in lost:
+                continue
             try:
                 batch = self.dataset.read(index, wanted.rng())
             except UnreadableVideo as error:
-                lost.append(error)
+                lost[index] = error
             else:
-                return Loaded(batch, tuple(Quarantined(str(e.path), e.reason, batch.key[0]) for e in lost))
-        reasons = "; ".join(f"{error.path}: {error.reason}" for error in lost[:3])
-        raise ValueError(f"{_MAX_SUBSTITUTES} clips in a row cannot be read ({reasons}, ...): check the videos")
+                return Loaded(batch, tuple(Quarantined(str(e.path), e.reason, batch.key[0]) for e in lost.values()))
+        reasons = "; ".join(f"{error.path}: {error.reason}" for error in list(lost.values())[:3])
+        raise ValueError(f"{len(lost)} clips in a row cannot be decoded ({reasons}, ...): check the videos")
 
 
 def _collate(items: list[Loaded | _Failed]) -> Loaded | _Failed:
@@ -85,29 +87,64 @@ def batches(
     shuffle: Shuffle | None = None,
     rank: int = 0,
     world: int = 1,
+    micro: int = 1,
     timeout_s: float = 0.0,
 ) -> Iterator[Loaded]:
     """Give the batch of each step in `steps`, read ahead by worker processes when there are any.
 
-    batch_size: of all ranks together; a rank gets its share of the slots of every step, in order. timeout_s: end the
-    run where a worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot
-    holds.
-    Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError; ValueError where 16 clips
-    in a row cannot be decoded, or a rank would get none.
+    batch_size: clips of all ranks together; a rank gets its share of the slots of every step, in order. micro: give a
+    rank's share in so many parts, one after the other, for gradients that are added up. timeout_s: end the run where a
+    worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot holds.
+    Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError; ValueError where 16
+    draws in a row cannot be decoded, or a rank or a part would get no clip.
     """
     if not 0 <= rank < world <= batch_size:
         raise ValueError(f"rank {rank} of {world} in batches of {batch_size}: expected rank < world <= batch_size")
-    first, stop = batch_size * rank // world, batch_size * (rank + 1) // world
-    slots = [range(step * batch_size + first, step * batch_size + stop) for step in steps]
+    if not 1 <= micro <= batch_size // world:
+        raise ValueError(f"micro is {micro}: expected 1 to the clips of a rank, {batch_size // world}")
+    positions = _Positions(dataset, Order(dataset.corpora, seed, shuffle), batch_size)
+    slots = _Slots(batch_size, steps, rank, world, micro)
     reader = torch.utils.data.DataLoader(
-        _Positions(dataset, Order(dataset.corpora, seed, shuffle)),
-        batch_sampler=slots,  # type: ignore[arg-type]
+        positions,
+        batch_sampler=slots,
         collate_fn=_collate,
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
         timeout=timeout_s if num_workers else 0.0,
     )
     return _checked(iter(reader), timeout_s)
+
+
+def once(dataset: Dataset, batch_size: int, num_clips: int, seed: int = 0) -> Iterator[Loaded]:
+    """Give the first clips of a run, read in this process, the last batch as short as it comes; raise as `batches`."""
+    positions = _Positions(dataset, Order(dataset.corpora, seed), batch_size)
+    places = range(num_clips)
+    parts = (places[start : start + batch_size] for start in range(0, num_clips, batch_size))
+    return _checked((_collate([positions[place] for place in part]) for part in parts), 0.0)
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """List the positions that a rank reads together, made as they are asked for: a run may have millions of steps."""
+
+    batch_size: int
+    steps: range
+    rank: int
+    world: int
+    micro: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            whole = range(step * self.batch_size, (step + 1) * self.batch_size)
+            own = _part(whole, self.rank, self.world)
+            yield from (list(_part(own, number, self.micro)) for number in range(self.micro))
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.micro
+
+
+def _part(whole: range, number: int, of: int) -> range:
+    return whole[len(whole) * number // of : len(whole) * (number + 1) // of]
 
 
 def _checked(loaded: Iterator[Loaded | _Failed], timeout_s: float) -> Iterator[Loaded]:
@@ -118,7 +155,10 @@ def _checked(loaded: Iterator[Loaded | _Failed], timeout_s: float) -> Iterator[L
             return
         except RuntimeError as error:
             if "timed out" in str(error):
-                raise TimeoutError(f"a worker of the loader gave nothing for {timeout_s:g} s: hung?") from error
+                raise TimeoutError(
+                    f"a worker of the loader gave nothing for {timeout_s:g} s: it hangs, or reading is slower than "
+                    "worker_timeout_s allows"
+                ) from error
             raise
         if isinstance(found, _Failed):
             raise StorageError(found.message)

@@ -15,7 +15,7 @@ from fourd.loader.permutation import mix, permute
 from fourd.loader.shuffle import GlobalShuffle, Shuffle
 from fourd.types import Corpus
 
-MIXTURE_PERIOD = 1000
+MIXTURE_PERIOD = 10_000
 """Clips after which a mixture has kept its weights to the clip; a corpus weighs a whole number of them."""
 
 
@@ -35,15 +35,19 @@ class Draw:
 class Order:
     """Say what stands at each position of a run over one corpus, or a mixture of several.
 
-    Every pass over a corpus shows each of its clips once. Of every `MIXTURE_PERIOD` positions each corpus of a
-    mixture has its share, by weight, to the clip.
+    Every pass over a corpus shows each of its clips once, and ends before the next one begins. Of every
+    `MIXTURE_PERIOD` positions each corpus of a mixture has its share, by weight, to the clip; at any position before,
+    it is less than one clip from it, so that every batch shows the mixture as nearly as whole clips can.
     """
 
     def __init__(self, corpora: Sequence[Corpus], seed: int, shuffle: Shuffle | None = None) -> None:
-        """Share positions out among the corpora; raise ValueError for a corpus too light to be seen."""
+        """Share positions out among the corpora; raise ValueError for one without clips, or too light to be seen."""
         self._corpora, self._seed, self._shuffle = tuple(corpora), seed, shuffle or GlobalShuffle()
-        self._period = MIXTURE_PERIOD if len(self._corpora) > 1 else 1
-        self._shares = _shares([corpus.weight for corpus in self._corpora], self._period)
+        if empty := [number for number, corpus in enumerate(self._corpora) if corpus.num_clips < 1]:
+            raise ValueError(f"corpus {empty[0]} of {len(self._corpora)} has no clip: there is no order to show it in")
+        period = MIXTURE_PERIOD if len(self._corpora) > 1 else 1
+        self._shares = _shares([corpus.weight for corpus in self._corpora], period)
+        self._turns = _turns(self._shares)
 
     def draw(self, position: int) -> Draw:
         """Say what stands at `position`, 0 or more."""
@@ -66,13 +70,9 @@ class Order:
 
     def _corpus_at(self, position: int) -> tuple[int, int]:
         """Find which corpus has a position, and at which place of its own sequence."""
-        period, slot = divmod(position, self._period)
-        slot = permute(slot, self._period, (self._seed, period)) if self._period > 1 else slot
-        for number, share in enumerate(self._shares):
-            if slot < share:
-                return number, period * share + slot
-            slot -= share
-        raise AssertionError("the shares do not fill the period")
+        period, slot = divmod(position, len(self._turns))
+        number, place = self._turns[slot]
+        return number, period * self._shares[number] + place
 
     def _key(self, number: int, pass_number: int) -> tuple[int, int]:
         return (self._seed, pass_number) if number == 0 else (mix(number, 1, (self._seed, 0)), pass_number)
@@ -91,6 +91,21 @@ def _shares(weights: Sequence[float], period: int) -> list[int]:
     if min(shares) == 0:
         raise ValueError(f"weights {tuple(weights)}: one is less than 1/{period} of all, and would never be seen")
     return shares
+
+
+def _turns(shares: Sequence[int]) -> list[tuple[int, int]]:
+    """Say of each slot of a period which corpus has it, and how many of its clips come before in the period.
+
+    Of the corpora that are behind their share, the one has the slot that must be shown again soonest; so no corpus is
+    ever a whole clip before or behind (the earliest deadline first, as in proportionate scheduling of one processor).
+    """
+    period, shown, turns = sum(shares), [0] * len(shares), []
+    for slot in range(period):
+        behind = (n for n, share in enumerate(shares) if shown[n] * period < (slot + 1) * share)
+        number = min(behind, key=lambda n: -(-(shown[n] + 1) * period // shares[n]))
+        turns.append((number, shown[number]))
+        shown[number] += 1
+    return turns
 
 
 def draw(position: int, num_clips: int, seed: int) -> Draw:

@@ -31,9 +31,10 @@ class BlockShuffle(Shuffle):
     """Show the clips of a few blocks at a time, for stores from which neighbours are read in one go.
 
     Clips that follow each other in the index are parted into blocks, the blocks are permuted, so many of them are
-    open at a time, and the clips of these are permuted. A worker then reads each block once per pass, if its cache
-    holds the open ones; in return, clips that stand near each other in training come from `blocks_open` blocks only.
-    How well that mixes, `mixing` measures. The numbers are not from the paper.
+    open at a time, and the clips of these are permuted. A machine then reads each block once per pass, if its cache
+    holds the open ones (each machine: all ranks share all batches, so that their number changes nothing); in return,
+    clips that stand near each other in training come from `blocks_open` blocks only. How well that mixes, `mixing`
+    measures. The numbers are not from the paper.
     """
 
     block: int = 32

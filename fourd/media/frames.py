@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 
 from fourd.media import limits
 from fourd.media.info import VideoInfo
-from fourd.media.opening import FilmSource, UnreadableVideo, open_film, video_stream
+from fourd.media.opening import FilmSource, UnreadableVideo, open_film, raise_if_no_memory, video_stream
 
 _SEEK_GAIN = 8
 """A jump costs about as much as decoding this many frames."""
@@ -47,7 +47,7 @@ def decode_span(
     given = 0
     while given < len(span):
         before = given
-        for start_pts in _starts(info, int(span[given])):
+        for start_pts in _starts_within_limit(path, info, int(span[given])):
             with closing(_find_frames(decoded(path, start_pts, num_threads), info, span[given:])) as found:
                 for frame in found:
                     yield int(span[given]), frame
@@ -62,8 +62,27 @@ def decode_span(
 
 def _starts(info: VideoInfo, index: int) -> list[int | None]:
     """List where decoding can start for a frame, the nearest first; the start of the file (None) comes last."""
-    keys = info.key_pts[info.key_pts <= info.pts[index]][-2:][::-1]
+    keys = info.key_pts[(info.key_pts <= info.pts[index]) & (info.key_pts > info.pts[0])][-2:][::-1]
     return [None] if info.counted else [*keys.tolist(), None]
+
+
+def _starts_within_limit(path: FilmSource, info: VideoInfo, index: int) -> list[int | None]:
+    """List the starts of decoding from which few enough pixels are decoded on the way to a frame."""
+    starts = _starts(info, index)
+    pixels = [_num_on_the_way(info, start, index) * info.width * info.height for start in starts]
+    if pixels[0] > limits.MAX_DECODED_PIXELS:
+        raise UnreadableVideo(
+            path,
+            f"frame {index} of {info.num_frames} is {_num_on_the_way(info, starts[0], index)} frames of "
+            f"{info.width}x{info.height} behind its key frame, more than {limits.MAX_DECODED_PIXELS} pixels in all: "
+            "encode it again with more key frames",
+        )
+    return [start for start, num in zip(starts, pixels, strict=True) if num <= limits.MAX_DECODED_PIXELS]
+
+
+def _num_on_the_way(info: VideoInfo, start_pts: int | None, index: int) -> int:
+    """Count the frames that are decoded to get from a start to a frame."""
+    return index if start_pts is None else index - int(np.searchsorted(info.pts, start_pts))
 
 
 def _find_frames(
@@ -87,7 +106,7 @@ def _find_frames(
 
 def decoded(path: FilmSource, start_pts: int | None, num_threads: int) -> Generator[VideoFrame, None, None]:
     """Decode a film from the key frame at `start_pts`, or from its start, to its end or to the first damage."""
-    with closing(open_film(path)) as container:
+    with open_film(path) as container:
         stream = video_stream(path, container)
         codec = stream.codec_context
         codec.options = {"max_pixels": str(limits.MAX_PIXELS)}  # a later frame may be larger than the header says
@@ -100,6 +119,7 @@ def decoded(path: FilmSource, start_pts: int | None, num_threads: int) -> Genera
         except av.error.InvalidDataError:
             return  # the damage that ends this film: whoever misses a frame says so
         except av.error.FFmpegError as error:
+            raise_if_no_memory(path, error)
             raise UnreadableVideo(path, f"decoding failed: {error.strerror}") from error
 
 
@@ -108,7 +128,9 @@ def _packets_from(container: InputContainer, stream: VideoStream, start_pts: int
     if start_pts is not None:
         try:
             container.seek(start_pts, stream=stream)
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             return  # this file cannot jump: whoever misses a frame starts from the beginning
     for packet in _whole_packets(container, stream):
         if start_pts is not None:  # not yet at a key frame

@@ -17,7 +17,7 @@ class VideoInfo:
     counter-clockwise; pixels that are not square stay so. `pts` are the frames' time stamps in order of showing, in
     units of `time_base` seconds; `key_pts` those of the frames at which decoding can start. `counted` says that the
     file's own stamps are missing or ambiguous, so that frames are found by counting from the first (slower).
-    `damage` says what is wrong with a film of which only the first part is whole; the table then ends there.
+    `damage` says what is wrong with a film of which only a part is whole; the table then holds that part.
     `has_sound` says whether the file holds sound as well.
     """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 from av.container import InputContainer
@@ -15,6 +15,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fourd.media import limits
+from fourd.media.boxes import BinaryFile, boxes
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -61,64 +64,134 @@ def num_bytes(source: FilmSource) -> int:
     return source.num_bytes if isinstance(source, StoredFile) else os.stat(source).st_size
 
 
-def open_film(source: FilmSource) -> InputContainer:
-    """Open a film, whatever its name looks like, and no file or address that it names.
+@contextmanager
+def open_film(source: FilmSource) -> Iterator[InputContainer]:
+    """Open a film, whatever its name looks like, and no file or address that it names; close it at the end.
 
-    Raises: UnreadableVideo where the film is at fault; OSError where reading it fails, which says nothing of the film.
+    All bytes come through Python, so that what goes wrong with reading them (OSError, which says nothing of the film)
+    is raised as it is, wherever it happens, and is never taken for damage.
+    Raises: UnreadableVideo where the film is at fault; what opening or reading a file raises; MemoryError.
     """
-    allowed = {"protocol_whitelist": "file", "format_whitelist": ",".join(limits.CONTAINERS)}
-    _require_content(source)
-    # PyAV reads from bytes kept elsewhere through `file`, and raises as they are the errors of that
-    file = source.open() if isinstance(source, StoredFile) else f"file:{os.path.abspath(source)}"
+    with open_bytes(source) as file:
+        reader = _Reader(file)
+        try:
+            with closing(_open_container(source, reader)) as container:
+                yield container
+        except Exception:
+            reader.raise_failure()
+            raise
+        reader.raise_failure()
+
+
+def _open_container(source: FilmSource, reader: _Reader) -> InputContainer:
+    # FFmpeg decodes while it opens a film; its options for that are those of a decoder.
+    picture = {"max_pixels": str(limits.MAX_PIXELS)}
     try:
-        return av.open(file, "r", container_options=allowed, metadata_errors="replace")
+        return av.open(reader, "r", options=picture, container_options=_CLOSED, metadata_errors="replace")
     except av.error.FFmpegError as error:
+        raise_if_no_memory(source, error)
         raise UnreadableVideo(source, _why_not_opened(source, error)) from error
 
 
+_CLOSED = {"protocol_whitelist": "none", "format_whitelist": ",".join(limits.CONTAINERS)}
+"""A film may open nothing at all, by whatever protocol; its own bytes are handed to it."""
+
+
+class _ReadingFailed(Exception):  # noqa: N818 - it never leaves this file
+    """End FFmpeg's work at once."""
+
+
+class _Reader:
+    """Hand bytes to FFmpeg, and keep what is raised, which FFmpeg may turn into something else or forget.
+
+    It has no name, by which FFmpeg would judge what kind of film it is.
+    """
+
+    def __init__(self, file: BinaryFile) -> None:
+        self._file = file
+        self._failure: BaseException | None = None
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        return self._guarded(lambda: self._file.read(size), b"")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._guarded(lambda: self._file.seek(offset, whence), 0)
+
+    def _guarded(self, action: Callable[[], _T], after_failure: _T) -> _T:
+        if self._failure is not None:
+            return after_failure
+        try:
+            return action()
+        except BaseException as error:  # also Ctrl-C, which PyAV would drop
+            self._failure = error
+            raise _ReadingFailed from error
+
+    def raise_failure(self) -> None:
+        """Raise what reading raised, if it did."""
+        if self._failure is not None:
+            with suppress(_ReadingFailed):
+                av.error.err_check(0)  # PyAV may hold it still, and would raise it while it reads another film
+            raise self._failure
+
+
+def raise_if_no_memory(source: FilmSource, error: Exception) -> None:
+    """Raise MemoryError where FFmpeg was refused the memory that a film asks for: how much there is, a machine says."""
+    if isinstance(error, MemoryError):
+        raise MemoryError(f"{name_of(source)}: more memory is needed than there is") from error
+
+
+def open_bytes(source: FilmSource) -> AbstractContextManager[BinaryFile]:
+    """Open a film's bytes, unless it is not there or cannot be a film, as a pipe, which would be waited for."""
+    _require_content(source)
+    if isinstance(source, StoredFile):
+        return source.open()
+    with _named_refusals(source):
+        return open(source, "rb", buffering=_BUFFER_BYTES)
+
+
 def _require_content(source: FilmSource) -> None:
-    """Refuse what is not there or cannot be a film, before a decoder sees it."""
-    try:
+    with _named_refusals(source):
         if not isinstance(source, StoredFile) and not stat.S_ISREG(os.stat(source).st_mode):
             raise UnreadableVideo(source, "not a regular file")
         if num_bytes(source) == 0:
             raise UnreadableVideo(source, "empty file (0 bytes)")
+
+
+_BUFFER_BYTES = 2**16
+
+
+@contextmanager
+def _named_refusals(source: FilmSource) -> Iterator[None]:
+    """Say of a local file that it is not there or forbidden; a store's errors are its own."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise UnreadableVideo(source, "no such file") from error
     except PermissionError as error:
         raise UnreadableVideo(source, "permission denied") from error
 
 
-def _open_bytes(source: FilmSource) -> BinaryIO:
-    return source.open() if isinstance(source, StoredFile) else open(source, "rb")
-
-
 def _why_not_opened(path: FilmSource, error: Exception) -> str:
     """Put into plain words why a file was not opened."""
-    if isinstance(error, PermissionError):
-        return "permission denied"
     if isinstance(error, av.error.InvalidDataError):
-        return _LACKS_INDEX if _lacks_index(path) else "not a media file, or its header is damaged"
+        return _LACKS_INDEX if lacks_index(path) else _NO_MEDIA
     if isinstance(error, av.error.ArgumentError):
         return f"not a film (a picture, a playlist, sound?): expected one of {', '.join(limits.CONTAINERS)}"
-    return f"cannot be opened: {error}"
+    if isinstance(error, av.error.EOFError):
+        return "truncated or damaged: it ends within its header"
+    return f"cannot be opened: {getattr(error, 'strerror', error)}"
 
+
+_NO_MEDIA = "not a media file, or its header is damaged"
 
 _LACKS_INDEX = "truncated: the index (moov) at the end of the file is missing"
 
 
-def _lacks_index(path: FilmSource) -> bool:
+def lacks_index(path: FilmSource) -> bool:
     """Tell whether a file is an MP4 that was cut before the index that ends it."""
-    names = set()
-    with _open_bytes(path) as file:
-        while len(header := file.read(8)) == 8:
-            size, name = struct.unpack(">I4s", header)
-            names.add(name)
-            if size == 1:  # the size follows as a 64-bit number
-                size = int.from_bytes(file.read(8)) - 8
-            if size < 8:  # the box reaches to the end, or this is no MP4
-                break
-            file.seek(size - 8, os.SEEK_CUR)
+    with open_bytes(path) as file:
+        names = {box.name for box in boxes(file, num_bytes(path))}
     return bool(names & {b"ftyp", b"mdat"}) and b"moov" not in names
 
 
@@ -127,7 +200,7 @@ def video_stream(path: FilmSource, container: InputContainer) -> VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         sound = "no video stream (sound only)" if container.streams.audio else "no video stream"
-        raise UnreadableVideo(path, _LACKS_INDEX if _lacks_index(path) else sound)
+        raise UnreadableVideo(path, _LACKS_INDEX if lacks_index(path) else sound)
     codec = streams[0].codec_context
     if codec is None:
         raise UnreadableVideo(path, "no decoder for its video codec")

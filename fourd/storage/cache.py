@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import uuid
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from fourd.storage.block_folder import BlockFolder
+from fourd.storage.store import Store, cut_off
 
-from fourd.storage.store import Store
-
-log = logging.getLogger(__name__)
-
-_CHECKSUM_BYTES = 4
-_LOOKED_AFTER = 100  # the folder's size is looked at after a hundredth of it was written by this process
-_KEPT_SHARE = 0.8
+_MOST_KNOWN = 2**17
+"""Files whose size and version a process remembers: some 40 MB of them."""
 
 
 @dataclass(frozen=True)
 class CacheConfig:
     """Describe a folder of blocks, which all processes of a machine may share. None of the numbers is from the paper.
 
-    max_bytes: the folder stays below this, where at most twenty processes write into it. block_bytes: what is read at
-    once; with a block shuffle, about what a block of clips takes, so that each is read once.
+    folder: on a local disk. max_bytes: the folder never holds more. block_bytes: what is fetched at once; with a block
+    shuffle, about what a block of clips takes, so that a machine fetches each once in a pass; without one, about what
+    a clip takes.
     """
 
     folder: str
@@ -36,8 +28,8 @@ class CacheConfig:
     block_bytes: int = 8 * 2**20
 
     def __post_init__(self) -> None:
-        """Refuse a cache that holds no block."""
-        if not 0 < self.block_bytes * _LOOKED_AFTER // 10 <= self.max_bytes:
+        """Refuse a cache that holds no more than a few blocks."""
+        if not 0 < 10 * self.block_bytes <= self.max_bytes:
             raise ValueError(
                 f"CacheConfig.max_bytes is {self.max_bytes} with block_bytes {self.block_bytes}: expected room for ten "
                 "blocks or more"
@@ -47,109 +39,67 @@ class CacheConfig:
 class CachedStore(Store):
     """Read from a store through blocks on a local disk.
 
-    A block is written aside and renamed, and begins with a checksum: one that was torn or changed is read again from
-    the store. Its name holds the version of the file that it is from. Where the disk is full or cannot be written,
-    reading goes on without the cache, after a warning.
+    A block is kept under the address, size and version of its file, so that a changed file is never read from old
+    blocks. A process asks for these once: a file that changes while it reads is noticed by the next one, and by those
+    who verify what they read, as `VideoShards` does. A block that was torn or changed on the disk is fetched again.
+    Where the disk is full or cannot be written, reading goes on without the cache, after a warning.
     """
 
     def __init__(self, store: Store, config: CacheConfig) -> None:
         """Put a cache before a store."""
         super().__init__(store.root, store.retries)
         self._store, self._config = store, config
-        self._folder = Path(config.folder).expanduser()
-        self._about: dict[str, tuple[int, str]] = {}
-        self._written = 0
-        self._has_warned = False
+        self._blocks = BlockFolder(Path(config.folder).expanduser(), config.max_bytes)
+        self._known: dict[str, tuple[int, str]] = {}
 
     def about(self, path: str) -> tuple[int, str]:
         """Ask the store, once for each file."""
-        if path not in self._about:
-            self._about[path] = self._store.about(path)
-        return self._about[path]
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self._store.about(path)
+            if len(self._known) > _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+        return known
 
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """Read a range from blocks, and those that are missing from the store, neighbours in one request."""
+        """Read a range from blocks, and from the store those that are not kept, neighbours in one request."""
+        what = self._what(path, start, stop)
+        if stop > self.about(path)[0]:
+            raise cut_off(what, self.about(path)[0])
+        wanted = self._parts(start, stop)
+        found = {number: self._kept(path, number, part) for number, part in wanted.items()}
+        missing = [number for number in wanted if found[number] is None]
+        if missing:
+            with self._blocks.turn(self._name(path, missing[0])):
+                found |= {number: self._kept(path, number, wanted[number]) for number in missing}
+                for run in _runs([number for number in missing if found[number] is None]):
+                    found |= self._fetch(path, run, wanted)
+        return b"".join(part for part in found.values() if part is not None)
+
+    def _parts(self, start: int, stop: int) -> dict[int, slice]:
+        """Say which bytes of which blocks make up a range."""
         size = self._config.block_bytes
         blocks = range(start // size, -(-stop // size))
-        found = {number: self._kept(path, number) for number in blocks}
-        missing = [number for number in blocks if found[number] is None]
-        for run in _runs(missing):
-            found |= self._fetch(path, run)
-        whole = b"".join(block for block in found.values() if block is not None)
-        return whole[start - blocks.start * size : stop - blocks.start * size]
+        return {number: slice(max(start - number * size, 0), min(stop - number * size, size)) for number in blocks}
 
-    def _fetch(self, path: str, run: list[int]) -> dict[int, bytes | None]:
-        size = self._config.block_bytes
-        end = min((run[-1] + 1) * size, self.about(path)[0])
-        data = self._store.read(path, run[0] * size, end)
+    def _fetch(self, path: str, run: list[int], wanted: dict[int, slice]) -> dict[int, bytes]:
+        """Read neighbouring blocks, keep them, and give what is wanted of each."""
+        size, num_bytes = self._config.block_bytes, self.about(path)[0]
+        data = self._store.read(path, run[0] * size, min((run[-1] + 1) * size, num_bytes))
         blocks = {number: data[place * size : (place + 1) * size] for place, number in enumerate(run)}
         for number, block in blocks.items():
-            self._keep(path, number, block)
-        return {**blocks}
+            self._blocks.keep(self._name(path, number), block)
+        return {number: block[wanted[number]] for number, block in blocks.items()}
 
-    def _file(self, path: str, number: int) -> Path:
+    def _kept(self, path: str, number: int, part: slice) -> bytes | None:
+        size = self._config.block_bytes
+        num_bytes = min(size, self.about(path)[0] - number * size)
+        return self._blocks.read(self._name(path, number), num_bytes, part.start, part.stop)
+
+    def _name(self, path: str, number: int) -> str:
         num_bytes, version = self.about(path)
-        described = f"{self.address(path)}\n{num_bytes}\n{version}\n{self._config.block_bytes}"
-        name = hashlib.sha256(described.encode()).hexdigest()[:32]
-        return self._folder / name[:2] / f"{name}-{number}"
-
-    def _kept(self, path: str, number: int) -> bytes | None:
-        """Give a block that is here and whole."""
-        file = self._file(path, number)
-        try:
-            content = file.read_bytes()
-            os.utime(file)
-        except OSError:
-            return None
-        block = content[_CHECKSUM_BYTES:]
-        return block if zlib.crc32(block).to_bytes(_CHECKSUM_BYTES) == content[:_CHECKSUM_BYTES] else None
-
-    def _keep(self, path: str, number: int, block: bytes) -> None:
-        file = self._file(path, number)
-        aside = file.with_name(f".{uuid.uuid4().hex}")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(zlib.crc32(block).to_bytes(_CHECKSUM_BYTES) + block)
-            aside.replace(file)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            self._warn(error)
-            return
-        self._written += len(block)
-        if self._written * _LOOKED_AFTER >= self._config.max_bytes:
-            self._written = 0
-            self._make_room()
-
-    def _warn(self, error: OSError) -> None:
-        if not self._has_warned:
-            log.warning("the cache in %s cannot be written (%s): reading goes on without it", self._folder, error)
-            self._has_warned = True
-
-    def _make_room(self) -> None:
-        """Remove the blocks that were not used for longest, unless another process is at it."""
-        try:
-            with FileLock(self._folder / "lock", timeout=0):
-                blocks = sorted(self._blocks())
-                excess = sum(num_bytes for _, num_bytes, _ in blocks) - _KEPT_SHARE * self._config.max_bytes
-                for _, num_bytes, file in blocks:
-                    if excess <= 0:
-                        return
-                    Path(file).unlink(missing_ok=True)
-                    excess -= num_bytes
-        except Timeout:
-            return
-
-    def _blocks(self) -> Iterator[tuple[float, int, str]]:
-        """Give each file of the cache with its last use and its size; what a killed process left is among them."""
-        for folder in self._folder.iterdir():
-            if not folder.is_dir():
-                continue
-            for entry in os.scandir(folder):
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue
-                yield status.st_mtime, status.st_size, entry.path
+        described = f"{self.address(path)}\n{num_bytes}\n{version}\n{self._config.block_bytes}\n{number}"
+        return hashlib.sha256(described.encode()).hexdigest()[:40]
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:

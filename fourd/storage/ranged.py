@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from fourd.storage.store import Store
 
@@ -42,6 +42,6 @@ class _Ranged(io.RawIOBase):
         return count
 
 
-def open_ranged(store: Store, path: str) -> BinaryIO:
+def open_ranged(store: Store, path: str) -> io.BufferedReader:
     """Open a file of a store for reading and seeking, a MiB at a time."""
-    return cast("BinaryIO", io.BufferedReader(_Ranged(store, path), _AT_ONCE))
+    return io.BufferedReader(_Ranged(store, path), _AT_ONCE)

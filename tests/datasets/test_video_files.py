@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -15,7 +18,8 @@ import torch
 from fourd.datasets import video_files
 from fourd.datasets.video_files import VideoFilesConfig, folder, tiny
 from fourd.index import build
-from fourd.index.films import FilmIndex, write_films
+from fourd.index.films import Film, FilmIndex, write_films
+from fourd.storage import CacheConfig, LocalStore
 from fourd.types import Unreadable
 from fourd.video import UnreadableVideo
 from tests.films import read_number, truncate, write_film, write_sound
@@ -44,6 +48,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     probe_all = build.probe_all
 
     def listed(root, files, *options):
+        files = list(files)
         names.extend(Path(file.path).name for file in files)
         return probe_all(root, files, *options)
 
@@ -303,7 +308,7 @@ def test_a_film_that_changed_since_it_was_indexed_is_not_read(root: Path, tmp_pa
     build.build_index([str(root)], path)
     dataset = VideoFilesConfig(index_path=path, num_frames=4).build()
     write_film(root / "b.mp4", 60)
-    with pytest.raises(UnreadableVideo, match=r"b.mp4: changed since it was indexed: index it again"):
+    with pytest.raises(UnreadableVideo, match=r"b.mp4: changed since it was indexed: run fourd data index again"):
         dataset.read(0, generator())
     (root / "b.mp4").unlink()
     with pytest.raises(UnreadableVideo, match="no such file"):
@@ -324,6 +329,33 @@ def test_held_out_films_stay_when_the_clip_changes_and_parts_share_nothing(tmp_p
     assert sorted(parts["train"] + parts["held_out"]) == parts["all"]
 
 
+def test_the_films_with_the_lowest_hashes_are_held_out(root: Path, tmp_path: Path):
+    (info,) = (film.info for film in VideoFilesConfig(str(root)).build().films[:1])
+    names = sorted(f"{number}.mp4" for number in range(5000))
+    path = tmp_path / "films.parquet"
+    write_films(path, (Film(name, 1, "v", "f", info) for name in names), str(root))
+    held_out = VideoFilesConfig(index_path=str(path), num_frames=4, part="held_out").build()
+    lowest = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:250]
+    assert [film.path for film in held_out.films] == sorted(lowest)
+    train = VideoFilesConfig(index_path=str(path), num_frames=4, part="train").build()
+    assert len(train) == 4750
+    assert train.films[4749].path == max(set(names) - set(lowest))
+    assert len({train.fingerprint, held_out.fingerprint}) == 2
+
+
+def test_the_fingerprint_follows_names_lengths_and_contents(root: Path, tmp_path: Path):
+    films = VideoFilesConfig(str(root), num_frames=4).build().films
+    path = tmp_path / "films.parquet"
+    shorter = replace(films[0].info, pts=films[0].info.pts[:-1])
+    prints = set()
+    for change in ({}, {"path": "c.mp4"}, {"fingerprint": "other"}, {"info": shorter}):
+        write_films(path, [replace(films[0], **change)], str(root))
+        prints.add(video_files.index(str(path)).build().fingerprint)
+    assert len(prints) == 4
+    write_films(path, [replace(films[0], version="moved", num_bytes=1)], str(root))
+    assert video_files.index(str(path)).build().fingerprint in prints
+
+
 def test_neither_a_folder_nor_an_index_is_refused():
     with pytest.raises(ValueError, match="neither root nor index_path"):
         VideoFilesConfig()
@@ -336,3 +368,66 @@ def test_a_path_that_leaves_its_root_is_refused(root: Path, tmp_path: Path):
     write_films(path, [replace(film, path="../films/b.mp4")], str(root))
     with pytest.raises(ValueError, match="leaves its root"):
         video_files.index(str(path)).build().read(0, generator())
+
+
+# ----------------------------------------------------------------------------- what is not the film's fault
+
+
+def test_a_disk_that_fails_is_not_the_films_fault(root: Path, monkeypatch: pytest.MonkeyPatch):
+    dataset = VideoFilesConfig(str(root), num_frames=4).build()
+
+    def broken(store, path):
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(LocalStore, "about", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        dataset.read(0, generator())
+
+
+def test_a_folder_that_is_gone_is_not_the_films_fault(root: Path):
+    dataset = VideoFilesConfig(str(root), num_frames=4).build()
+    root.rename(root.with_name("unmounted"))
+    with pytest.raises(FileNotFoundError):
+        dataset.read(0, generator())
+
+
+# ----------------------------------------------------------------------------- an object store
+
+
+@pytest.fixture
+def remote(root: Path, tmp_path: Path) -> Iterator[VideoFilesConfig]:
+    """Put the films into an object store in memory, and index them there."""
+    store = fsspec.filesystem("memory")
+    for path in ("b.mp4", "below/a.webm"):
+        store.pipe(f"/films/{path}", (root / path).read_bytes())
+    versions = {name: str(about["created"]) for name, about in store.find("/films", detail=True).items()}
+    films = VideoFilesConfig(str(root)).build().films
+    there = [replace(film, version=versions[f"/films/{film.path}"]) for film in films]
+    write_films(tmp_path / "remote.parquet", there, "memory://films")
+    yield VideoFilesConfig(index_path=str(tmp_path / "remote.parquet"), num_frames=4, size=32)
+    store.store.clear()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_films_of_an_object_store_give_the_same_clips(
+    cached: bool, remote: VideoFilesConfig, root: Path, tmp_path: Path
+):
+    cache = CacheConfig(str(tmp_path / "cache"), max_bytes=10**9, block_bytes=2**16) if cached else None
+    dataset = replace(remote, cache=cache).build()
+    local = VideoFilesConfig(str(root), num_frames=4, size=32).build()
+    for index in range(2):
+        for again in (dataset, pickle.loads(pickle.dumps(dataset))):
+            clip = again.read(index, generator(index))
+            assert torch.equal(clip.video, local.read(index, generator(index)).video)
+    assert (tmp_path / "cache").exists() == cached
+
+
+def test_an_object_that_was_changed_is_not_read_and_one_that_is_gone_stops(remote: VideoFilesConfig, root: Path):
+    dataset = remote.build()
+    store = fsspec.filesystem("memory")
+    store.pipe("/films/b.mp4", (root / "b.mp4").read_bytes())  # of the same length, at another time
+    with pytest.raises(UnreadableVideo, match=r"b\.mp4: changed since it was indexed: run fourd data index again"):
+        dataset.read(0, generator())
+    store.rm("/films/b.mp4")
+    with pytest.raises(FileNotFoundError):
+        dataset.read(0, generator())

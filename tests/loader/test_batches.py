@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fourd import loader
-from fourd.loader import batches, draw, in_order, permute
+from fourd.loader import batches, draw, in_order, once, permute
+from fourd.storage import StorageError
 from fourd.types import Batch
 from tests.contracts.nouns import assert_close
-from tests.small_runs import ClipsConfig
+from tests.noise_clips import ClipsConfig
 
 # ----------------------------------------------------------------------------- the permutation
 
@@ -127,8 +128,47 @@ def test_an_unreadable_clip_is_replaced_and_listed():
 
 def test_where_nothing_can_be_read_the_error_says_what_and_why():
     dataset = ClipsConfig(3, unreadable=(0, 1, 2)).build()
-    with pytest.raises(ValueError, match=r"16 clips in a row cannot be read \(clip-\d: damaged in the middle"):
+    with pytest.raises(ValueError, match=r"3 clips in a row cannot be decoded \(clip-\d: damaged in the middle"):
         next(batches(dataset, 2, 0, range(1)))
+
+
+def test_a_clip_is_replaced_by_another_one_and_listed_once_for_its_place():
+    dataset = ClipsConfig(3, unreadable=(1,)).build()
+    lost = [loaded.replaced for loaded in batches(dataset, 1, 0, range(300))]
+    assert sorted({len(items) for items in lost}) == [0, 1]
+    assert sum(map(len, lost)) == 100
+
+
+def test_a_substitute_differs_between_passes():
+    dataset = ClipsConfig(50, unreadable=(7,)).build()
+    found = [item.substitute for loaded in batches(dataset, 50, 0, range(8)) for item in loaded.replaced]
+    assert len(found) == 8
+    assert len(set(found)) > 4
+
+
+def test_where_bytes_cannot_be_had_the_error_says_the_step_and_nothing_is_replaced():
+    dataset = ClipsConfig(12, failing=(4,)).build()
+    position = next(position for position in range(12) if draw(position, 12, 5).index == 4)
+    for num_workers in (0, 1):
+        found = batches(dataset, 3, 5, range(4), num_workers)
+        assert [next(found).replaced for _ in range(position // 3)] == [()] * (position // 3)
+        message = f"^step {position // 3 + 1}: clip 4 cannot be read: the disk is gone$"
+        with pytest.raises(StorageError, match=message):
+            next(found)
+
+
+def test_a_run_over_no_clips_is_refused():
+    with pytest.raises(ValueError, match="corpus 0 of 1 has no clip"):
+        batches(ClipsConfig(0).build(), 2, 0, range(1))
+
+
+def test_once_gives_the_first_clips_of_a_run_and_the_rest_in_a_shorter_batch():
+    dataset = ClipsConfig(12, unreadable=(2,)).build()
+    found = list(once(dataset, 5, 12, seed=5))
+    assert [len(loaded.batch.key) for loaded in found] == [5, 5, 2]
+    whole = next(batches(dataset, 12, 5, range(1)))
+    assert sum((loaded.batch.key for loaded in found), ()) == whole.batch.key
+    assert sum((loaded.replaced for loaded in found), ()) == whole.replaced
 
 
 def test_in_order_gives_every_clip_once():

@@ -14,13 +14,13 @@ from fourd.isolation import Limits
 _ABOUT = """List films, wherever they lie, with all that training needs to know of each.
 
 Examples:
-  fourd data index films/ --out films.parquet                  a folder, with those below it
-  fourd data index '/data/*/clips' list.csv --out all.parquet  patterns, and lists with a column `path`
-  fourd data index s3://bucket/films --out films.parquet       an object store (pip install fourd[s3])
+  fourd data index films/ --out films.parquet                   a folder, with those below it
+  fourd data index '/data/*/clips' list.csv --out films.parquet  patterns, and lists with a column `path`
+  fourd data index s3://bucket/films --out films.parquet        an object store (pip install fourd[s3])
 
 Each film is read once from end to end, in a process that may fail, and becomes a row: its path, size, fingerprint,
 codec, width and height, rotation, the time of every frame, key frames, sound or not, and the reason if it cannot be
-used. The same command again reads only what is new or changed. Then: fourd pretrain --data films.parquet."""
+used. The same command again reads only what is new or changed, and goes on where it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Arguments:
     """Memory that looking into one film may take."""
     extensions: tuple[str, ...] = EXTENSIONS
     """Endings of the names of films."""
+    look_again: bool = False
+    """Look once more into films that crashed, hung or took too much memory, for instance with higher limits."""
 
 
 def run(arguments: list[str]) -> None:
@@ -46,26 +48,42 @@ def run(arguments: list[str]) -> None:
     options = tyro.cli(Arguments, prog="fourd data index", description=_ABOUT, args=arguments)
     if not options.sources:
         raise ValueError("nothing to index: expected folders, films, patterns, lists or URLs")
-    limits = Limits(options.seconds, options.memory_mib * 2**20)
     summary = build_index(
         options.sources,
         options.out,
-        extensions=tuple(extension.lower() for extension in options.extensions),
+        extensions=options.extensions,
         num_workers=options.num_workers,
-        limits=limits,
+        limits=Limits(options.seconds, options.memory_mib * 2**20),
+        looks_again=options.look_again,
     )
     print(describe(summary))
     print(f"index:    {options.out}")
+    if summary.num_usable:
+        print(f"train:    fourd pretrain --data {options.out} --out runs/mine")
 
 
 def describe(summary: IndexSummary) -> str:
     """Say what an index holds, and why the rest cannot be used."""
+    damaged = f", {summary.num_damaged} of them up to a damage" if summary.num_damaged else ""
+    gone = f", {summary.num_gone} gone" if summary.num_gone else ""
     lines = [
-        f"films:    {summary.num_usable} usable ({summary.seconds / 3600:.2f} hours, {summary.num_frames} frames, "
-        f"{summary.num_bytes / 1e9:.2f} GB)" + (f", {summary.num_damaged} of them in part" * bool(summary.num_damaged)),
-        f"read:     {summary.num_read} new or changed" + f", {summary.num_gone} gone" * bool(summary.num_gone),
+        f"films:    {summary.num_usable} usable{damaged}",
+        f"          {summary.seconds / 3600:.2f} hours, {summary.num_frames} frames, {summary.num_bytes / 1e9:.3g} GB",
+        f"read:     {summary.num_read} new or changed{gone}",
     ]
     if summary.reasons:
-        lines.append(f"not used: {summary.reasons.total()}, each with its reason in the index")
-    lines += [f"  {count:>7} {reason}" for reason, count in summary.reasons.most_common(10)]
+        lines.append(f"not used: {summary.reasons.total()} files; the index names all, in its column `reason`")
+        lines += [f"  {count:>7}  {reason}" for reason, count in summary.reasons.most_common(_MOST_REASONS)]
+        lines += [
+            "          the first of them:",
+            *(f"          {_shown(path)}: {why}" for path, why in summary.examples),
+        ]
     return "\n".join(lines)
+
+
+_MOST_REASONS = 10
+
+
+def _shown(path: str) -> str:
+    """Write a path on one line, whatever is in its name."""
+    return path if path.isprintable() else repr(path)
