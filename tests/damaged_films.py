@@ -286,6 +286,28 @@ def write_fragments_that_lie(path: Path) -> None:
     )
 
 
+def hide_samples(data: bytearray) -> bytearray:
+    """Claim seventy thousand frames of one byte, of which the edit list shows those that were there before."""
+    number = 70_000
+    count = struct.pack(">I", number)
+    data = overwrite((b"stsz", 4, struct.pack(">I", 1) + count), (b"stts", 8, count), (b"stsc", 12, count))(data)
+    return data + bytes(number)
+
+
+def write_with_sound(path: Path, codec: str = "pcm_s16le") -> None:
+    """Write one second of a film with 48000 instants of sound, uncompressed as cameras record it."""
+    with av.open(str(path), "w") as container:
+        film, sound = container.add_stream("libx264", rate=25), container.add_stream(codec, rate=48000)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for index in range(25):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(numbered_picture(index, (64, 48)), format="rgb24")))
+            instants = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1920), np.int16), "s16", "stereo")
+            instants.sample_rate, instants.pts = 48000, 1920 * index
+            container.mux(sound.encode(instants))
+        container.mux(film.encode(None))
+        container.mux(sound.encode(None))
+
+
 def write_symlink_out(path: Path) -> None:
     """Point out of the folder, at a film."""
     path.symlink_to(write_film(path.resolve().parent.parent / f"{path.parent.name}-outside.mp4"))
@@ -399,6 +421,7 @@ SPECIMENS = (
         "unusable",
         "packet of 536870912",
     ),
+    Specimen("hidden-frames.mp4", changed(hide_samples, b_frames=0), "unusable", "hides more than 65536 frames"),
     Specimen("huge-box.mp4", changed(overwrite((b"moov", -8, b"\x7f\xff\xff\xff"))), "usable"),
     Specimen("nested-boxes.mp4", changed(nest_boxes), "unusable", "not a media file"),
     Specimen("empty-boxes.mp4", changed(empty_boxes), "unusable", "no video stream"),
@@ -425,6 +448,7 @@ SPECIMENS = (
     Specimen("hevc.mp4", film(**QUIET), "usable"),
     Specimen("lossless.mkv", film(codec="ffv1", b_frames=0), "usable"),
     Specimen("broadcast.mpg", film(codec="mpeg2video"), "usable"),
+    Specimen("with-sound.mov", write_with_sound, "usable"),
     Specimen("fragments.mp4", write_fragments, "usable"),
     Specimen("matroska.mp4", changed(bytes, ".mkv"), "usable"),
     Specimen("cut-by-edit-list.mp4", film(first_s=-0.52), "usable"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import pytest
 from fourd.datasets.video_files import VideoFiles, VideoFilesConfig
 from fourd.index.build import build_index
 from fourd.index.films import FilmIndex
+from fourd.loader import batches
 from fourd.media import UnreadableVideo
+from fourd.types import Batch
 from tests.damaged_films import SPECIMENS, Specimen, write_corpus
 
 LONGEST_INDEX_S = 60.0
@@ -27,6 +30,7 @@ MOST_MEMORY_MIB = 512
 
 NUM_FRAMES = 4
 NUM_CLIPS = 5
+NUM_PASSES, BATCH_SIZE = 3, 6
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +82,15 @@ def test_two_indexes_are_equal_row_by_row(indexes: list[FilmIndex]):
 
 def digests_of_clips(index: str) -> dict[str, list[str]]:
     """Draw clips from each film under fixed seeds: a hash of each, or why there is none."""
-    dataset = VideoFiles(VideoFilesConfig(index_path=index, num_frames=NUM_FRAMES, stride=1, size=32))
+    dataset = open_films(index)
     return {
         film.path: [_digest_of_clip(dataset, number, seed) for seed in range(NUM_CLIPS)]
         for number, film in enumerate(dataset.films)
     }
+
+
+def open_films(index: str) -> VideoFiles:
+    return VideoFiles(VideoFilesConfig(index_path=index, num_frames=NUM_FRAMES, stride=1, size=32))
 
 
 def _digest_of_clip(dataset: VideoFiles, number: int, seed: int) -> str:
@@ -90,28 +98,58 @@ def _digest_of_clip(dataset: VideoFiles, number: int, seed: int) -> str:
         batch = dataset.read(number, np.random.default_rng(seed))
     except UnreadableVideo as error:
         return f"unreadable: {error.reason}"
+    return _digest(batch)
+
+
+def _digest(batch: Batch) -> str:
     return hashlib.sha256(batch.video.numpy().tobytes()).hexdigest()
 
 
-def test_each_usable_film_gives_the_same_clip_in_every_process(indexes: list[FilmIndex], corpus: Path):
-    path = str(corpus.parent / "index-0.parquet")
-    here, there = digests_of_clips(path), _in_another_process(path)
-    assert here == there
-    usable = [film for film in indexes[0].films() if film.info is not None]
-    assert set(here) == {film.path for film in usable if film.info.num_frames >= NUM_FRAMES}
-    breaking = {specimen.name for specimen in SPECIMENS if specimen.breaks}
-    failed = {name: clips for name, clips in here.items() if any(clip.startswith("unreadable") for clip in clips)}
-    assert set(failed) <= breaking, failed
+def train(index: str) -> list[list[str | list[str]]]:
+    """Read what some passes of a training read: the clips of each step, a hash of them, and what was replaced."""
+    films = open_films(index)
+    steps = range(NUM_PASSES * len(films) // BATCH_SIZE)
+    return [
+        [_digest(loaded.batch), *loaded.batch.key, *([q.path, q.reason, q.substitute] for q in loaded.replaced)]
+        for loaded in batches(films, BATCH_SIZE, 0, steps)
+    ]
 
 
-def _in_another_process(index: str) -> dict[str, list[str]]:
+@pytest.fixture(scope="module")
+def elsewhere(indexes: list[FilmIndex], corpus: Path) -> dict[str, Any]:
+    """Do all that in another process."""
     code = (
-        "import json, sys; from tests.test_damaged_corpus import digests_of_clips;"
-        "print(json.dumps(digests_of_clips(sys.argv[1])))"
+        "import json, sys; from tests.test_damaged_corpus import digests_of_clips, train;"
+        "print(json.dumps({'clips': digests_of_clips(sys.argv[1]), 'training': train(sys.argv[1])}))"
     )
-    command = [sys.executable, "-c", code, index]
+    command = [sys.executable, "-c", code, str(corpus.parent / "index-1.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return json.loads(done.stdout)
+
+
+def test_each_usable_film_gives_the_same_clip_in_every_process(
+    indexes: list[FilmIndex], corpus: Path, elsewhere: dict[str, Any]
+):
+    clips = digests_of_clips(str(corpus.parent / "index-0.parquet"))
+    assert clips == elsewhere["clips"]
+    usable = [film for film in indexes[0].films() if film.info is not None]
+    assert set(clips) == {film.path for film in usable if film.info.num_frames >= NUM_FRAMES}
+    breaking = {specimen.name for specimen in SPECIMENS if specimen.breaks}
+    failed = {name for name, digests in clips.items() if any(digest.startswith("unreadable") for digest in digests)}
+    assert failed <= breaking, failed
+
+
+def test_a_training_replaces_the_same_clips_by_the_same_ones_in_every_process(corpus: Path, elsewhere: dict[str, Any]):
+    path = str(corpus.parent / "index-0.parquet")
+    training = train(path)
+    assert training == train(path) == elsewhere["training"]
+    replaced = [(*found, step[1 : 1 + BATCH_SIZE]) for step in training for found in step[1 + BATCH_SIZE :]]
+    assert replaced, "no clip had to be replaced: the corpus has nothing that breaks while it is read"
+    breaking = {specimen.name for specimen in SPECIMENS if specimen.breaks}
+    for path, reason, substitute, shown in replaced:
+        assert Path(path).name in breaking
+        assert reason
+        assert substitute in shown
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems count in other units")

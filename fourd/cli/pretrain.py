@@ -19,3 +19,6 @@ def run(arguments: list[str]) -> None:
     unreadable = (options.out / "unreadable.csv").read_text().count("\n") - 1
     if unreadable:
         print(f"not used: {unreadable} files, see {options.out}/unreadable.csv")
+    replaced = (options.out / "quarantine.jsonl").read_text().count("\n")
+    if replaced:
+        print(f"replaced: {replaced} times a clip that could not be decoded, see {options.out}/quarantine.jsonl")

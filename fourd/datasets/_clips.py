@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
 
 from fourd import video
 from fourd.media import FilmSource, VideoInfo
@@ -74,15 +75,31 @@ def plan_clip(info: VideoInfo, config: ClipConfig, rng: np.random.Generator) -> 
     return ClipPlan(frames, times_s[frames], box, flipped, int(rng.integers(np.iinfo(np.int64).max)))
 
 
-def read_clip(source: FilmSource, info: VideoInfo, plan: ClipPlan, config: ClipConfig, key: str, group: str) -> Batch:
-    """Decode a planned clip as a batch of one; raise UnreadableVideo where the film is damaged there."""
-    clip = video.crop_resize(
-        video.decode(source, plan.frames, info, decoder=config.decoder), plan.box, config.height_width
-    )
+@dataclass(frozen=True, eq=False)
+class OpenedClip:
+    """Hold all that is known of a clip before it is decoded: where its film is, and what is shown of it."""
+
+    source: FilmSource
+    info: VideoInfo
+    plan: ClipPlan
+    key: str
+    group: str
+
+
+def read_clip(opened: OpenedClip, config: ClipConfig) -> Batch:
+    """Decode a clip as a batch of one; raise UnreadableVideo where the film is damaged there."""
+    plan = opened.plan
+    pixels = fit_clip(video.decode(opened.source, plan.frames, opened.info, decoder=config.decoder), plan, config)
     return Batch(
-        video=(video.flip(clip) if plan.flipped else clip).contiguous()[None],
+        video=pixels[None],
         time_s=torch.from_numpy(plan.times_s).float()[None],
-        key=(key,),
-        group=(group,),
+        key=(opened.key,),
+        group=(opened.group,),
         seed=torch.tensor([plan.seed]),
     )
+
+
+def fit_clip(pixels: UInt8[Tensor, "T 3 H W"], plan: ClipPlan, config: ClipConfig) -> UInt8[Tensor, "T 3 height width"]:
+    """Crop, resize and mirror what was decoded."""
+    fitted = video.crop_resize(pixels, plan.box, config.height_width)
+    return (video.flip(fitted) if plan.flipped else fitted).contiguous()

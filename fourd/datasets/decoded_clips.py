@@ -159,5 +159,7 @@ def _clips_of(source: Dataset, config: DecodedClipsConfig) -> Iterator[tuple[str
 
 def tiny() -> DecodedClipsConfig:
     """Describe decoded clips of the small film of `video_files`, for tests."""
-    folder = Path(tempfile.gettempdir()) / f"fourd-{getpass.getuser()}" / "tiny-decoded"
-    return DecodedClipsConfig(video_files.tiny(), str(folder), clips_per_item=3)
+    films = video_files.tiny()
+    name = "tiny-decoded-" + hashlib.sha256(repr(films).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"fourd-{getpass.getuser()}" / name
+    return DecodedClipsConfig(films, str(folder), clips_per_item=3)

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, UInt64
 
-from fourd.datasets._clips import ClipConfig, plan_clip, read_clip
+from fourd.datasets._clips import ClipConfig, OpenedClip, plan_clip, read_clip
 from fourd.index.build import build_index, earlier_index
 from fourd.index.films import Film, FilmIndex
 from fourd.index.looking import NO_FILE, film_source, store_of
@@ -109,15 +109,19 @@ class VideoFiles(Dataset):
         Raises: UnreadableVideo, with that path, where the film is damaged in the middle or was changed; OSError where
         it cannot be read for no fault of its own.
         """
+        opened = self.open(index, rng)
+        try:
+            return read_clip(opened, self.config)
+        except UnreadableVideo as error:
+            raise UnreadableVideo(opened.key, error.reason) from error
+
+    def open(self, index: int, rng: np.random.Generator) -> OpenedClip:
+        """Draw what `read` decodes; raise UnreadableVideo where the film was changed."""
         film = self.films[index]
         assert film.info is not None  # only such films are selected
-        try:
-            _require_unchanged(self.root, film, self.config.cache)
-            source = film_source(self.root, film.path, film.num_bytes, self.config.cache)
-            plan = plan_clip(film.info, self.config, rng)
-            return read_clip(source, film.info, plan, self.config, film.path, film.path)
-        except UnreadableVideo as error:
-            raise UnreadableVideo(film.path, error.reason) from error
+        _require_unchanged(self.root, film, self.config.cache)
+        source = film_source(self.root, film.path, film.num_bytes, self.config.cache)
+        return OpenedClip(source, film.info, plan_clip(film.info, self.config, rng), film.path, film.path)
 
 
 class Films(Sequence[Film]):

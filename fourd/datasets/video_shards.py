@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from fourd.datasets._clips import ClipConfig, plan_clip, read_clip
+from fourd.datasets._clips import ClipConfig, OpenedClip, plan_clip, read_clip
 from fourd.index.pieces import KIND, SCHEMA, Piece, Timing
 from fourd.index.table import RowTable, RowWriter, Selection
 from fourd.media import StoredFile
@@ -31,8 +31,9 @@ from fourd.types import Batch, Dataset, Unreadable
 class VideoShardsConfig(ClipConfig):
     """Describe pieces of films in shards, and the clip that is drawn from each.
 
-    index: the Parquet file that `fourd data prepare` wrote. root: the folder or URL (s3://bucket/corpus) from which the
-    shards' paths start; None takes the index's folder. cache: keep what is read from an object store on a local disk.
+    index: the Parquet file that `fourd data prepare` wrote, or its URL (s3://bucket/corpus/train.parquet), from which
+    it is copied once. root: the folder or URL from which the shards' paths start; None takes the one that the index is
+    in. cache: keep what is read from an object store on a local disk.
     stride: 1 here, since the pieces have the rate of the clips. The rest: see `ClipConfig`.
     """
 
@@ -57,9 +58,9 @@ class VideoShards(Dataset):
     def __init__(self, config: VideoShardsConfig) -> None:
         """Open the index and the root."""
         self.config = config
-        self._table = RowTable(config.index, KIND)
+        self._table = RowTable(config.index, KIND, SCHEMA)
         self._timing = Timing.from_metadata(self._table.metadata, config.index)
-        self._store = open_store(config.root or str(self._table.path.parent), config.cache)
+        self._store = open_store(config.root or self._table.folder, config.cache)
         needed = _frames_needed(config, self._timing)
         self._pieces = Selection.at_least(self._table, {"num_frames": needed})
         if not len(self._pieces):
@@ -85,11 +86,15 @@ class VideoShards(Dataset):
         Raises: UnreadableVideo where the piece cannot be decoded; StorageError where its bytes cannot be had, or are
         not those that were indexed.
         """
+        return read_clip(self.open(index, rng), self.config)
+
+    def open(self, index: int, rng: np.random.Generator) -> OpenedClip:
+        """Read the bytes of a piece, and draw what `read` decodes of it."""
         piece = self.piece(index)
         data = self._bytes(piece)
         source = StoredFile(f"{self._store.address(piece.shard)}:{piece.key}.mp4", len(data), lambda: io.BytesIO(data))
         info = self._timing.describe(piece)
-        return read_clip(source, info, plan_clip(info, self.config, rng), self.config, piece.key, piece.group)
+        return OpenedClip(source, info, plan_clip(info, self.config, rng), piece.key, piece.group)
 
     def _bytes(self, piece: Piece) -> bytes:
         """Read a piece, and make sure that it is the one that was indexed."""
@@ -117,7 +122,7 @@ _TINY = Timing("h264", Fraction(1, 12800), 1024, 4)
 
 def tiny() -> VideoShardsConfig:
     """Describe a shard of three small pieces, which is made on the first call, for tests."""
-    folder = Path(tempfile.gettempdir()) / f"fourd-{getpass.getuser()}" / "tiny-shards"
+    folder = Path(tempfile.gettempdir()) / f"fourd-{getpass.getuser()}" / f"tiny {KIND}"
     if not (folder / "train.parquet").exists():
         write_pieces(folder, [_moving_square(12, 3 * number) for number in range(3)])
     return VideoShardsConfig(str(folder / "train.parquet"), num_frames=4, size=32)

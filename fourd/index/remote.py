@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 
+from fourd.storage.remote import version_of
 from fourd.storage.retrying import Retries, retrying
 
 
@@ -85,9 +86,3 @@ def _refusal(error: Exception) -> Exception | None:
 
 def _listed(files: Any, name: str, about: Mapping[str, Any]) -> Listed:
     return files.unstrip_protocol(name), int(about["size"] or 0), version_of(about)
-
-
-def version_of(about: Mapping[str, object]) -> str:
-    """Take what a store says of an object's version, in the order in which `Store.about` looks for it."""
-    names = ("ETag", "etag", "LastModified", "mtime", "created")
-    return next((str(about[name]) for name in names if name in about), "")

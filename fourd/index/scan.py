@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -161,14 +161,18 @@ def _scan(folder: str, endings: tuple[str, ...]) -> Iterator[FoundFile]:
             yield _refused(below + "/", f"folder: {reason}")
             continue
         folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        yield from (_look_at(entry.path, endings) for entry in entries if not entry.is_dir(follow_symlinks=False))
+        yield from (_describe(entry.path, endings) for entry in entries if not entry.is_dir(follow_symlinks=False))
 
 
 def _look_at(path: str, endings: tuple[str, ...]) -> FoundFile:
+    """Take a local file that was named as a possible film, or say why not."""
+    return _describe(_absolute(path) if "\0" not in path else path, endings)
+
+
+def _describe(path: str, endings: tuple[str, ...]) -> FoundFile:
     """Take a local file as a possible film, or say why not, without opening it."""
-    if _printable(path) != path or "\0" in path:
+    if "\0" in path or not _is_text(path):
         return _refused(path, "its name is not valid UTF-8: rename it")
-    path = _absolute(path)
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -184,7 +188,7 @@ def _why_no_film(path: str, mode: int, endings: tuple[str, ...]) -> str | None:
         return "symbolic link, which is not followed: set root to where it leads, or copy the film"
     if not stat.S_ISREG(mode):
         return "not a regular file"
-    if PurePosixPath(path).suffix.lower() not in endings:
+    if not _is_video(path, endings):
         return _NO_VIDEO
     return None if os.access(path, os.R_OK) else FORBIDDEN
 
@@ -192,8 +196,20 @@ def _why_no_film(path: str, mode: int, endings: tuple[str, ...]) -> str | None:
 _NO_VIDEO = "not a video file"
 
 
+def _is_video(path: str, endings: tuple[str, ...]) -> bool:
+    return os.path.splitext(path)[1].lower() in endings
+
+
 def _refused(path: str, reason: str) -> FoundFile:
     return FoundFile(_printable(path).replace("\0", "\\x00"), 0, "", reason)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _printable(path: str) -> str:
@@ -214,5 +230,5 @@ def _resolved(folder: str) -> str:
 
 def _listed(address: str, num_bytes: int, version: str, endings: tuple[str, ...]) -> FoundFile:
     """Take an object of a store as a possible film, or say why not."""
-    reason = None if PurePosixPath(address).suffix.lower() in endings else _NO_VIDEO
+    reason = None if _is_video(address, endings) else _NO_VIDEO
     return FoundFile(address, num_bytes, "" if reason else version, reason)

@@ -17,25 +17,41 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
+from fourd.storage import local_copy, open_store
+
 ROWS_PER_GROUP = 2**14
 """Rows that are read and kept together: more make looking up one row slower, fewer make the list of groups longer,
 which every process keeps in memory."""
 
 _KEPT_GROUPS = 4
+_TESTED_GROUPS = 16
+"""Groups that are read and kept at a time, and those that are read at once to be tested: some MB each."""
+
+COPIES = "~/.cache/fourd/indexes"
+"""Where an index is copied that is kept in an object store; each version of it once. What is no longer needed there may
+be deleted."""
+
 _WAY_OUT = "Copy it again, or make it again with `fourd data`"
 
 
 class RowTable:
     """Give the rows of an index by number; only a few groups of rows are in memory at a time.
 
-    `metadata` is what the writer said of the whole; `fingerprint` changes when the file does. A table can be sent to
-    another process, which opens the file again.
+    `path` is where the file lies on this machine, `folder` the folder or URL that it was named in. `metadata` is what
+    the writer said of the whole; `fingerprint` changes when the file does. A table can be sent to another process of
+    this machine, which opens the file again.
     """
 
-    def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
-        """Open an index of a certain kind; raise ValueError where the file is none, or is damaged at its end."""
-        self.path, self.kind = Path(path).expanduser(), kind
+    def __init__(self, path: str | os.PathLike[str], kind: str, schema: pa.Schema | None = None) -> None:
+        """Open an index of a certain kind, which is copied to `COPIES` first where `path` is a URL.
+
+        schema: columns that it must have. Raises: ValueError where the file is no such index, or is damaged at its end;
+        FileNotFoundError; StorageError where it cannot be copied.
+        """
+        self.folder, self.path = _folder_and_path(os.fspath(path))
+        self.kind = kind
         self._open()
+        self._require_columns(schema or pa.schema([]))
 
     def _open(self) -> None:
         with self._naming_damage():
@@ -54,6 +70,13 @@ class RowTable:
             raise ValueError(f"{self.path} is {stated!r}: expected a {self.kind!r}. Make it again with `fourd data`")
         if "content" not in self.metadata:
             raise ValueError(f"{self.path} does not say what it holds: expected a field 'content'. {_WAY_OUT}")
+
+    def _require_columns(self, schema: pa.Schema) -> None:
+        found = self._file.schema_arrow
+        for wanted in schema:
+            if wanted.name not in found.names or found.field(wanted.name).type != wanted.type:
+                told = found.field(wanted.name).type if wanted.name in found.names else "missing"
+                raise ValueError(f"{self.path}: column {wanted.name} is {told}, expected {wanted.type}. {_WAY_OUT}")
 
     @contextmanager
     def _naming_damage(self) -> Iterator[None]:
@@ -77,11 +100,11 @@ class RowTable:
         """Count the rows."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getstate__(self) -> tuple[Path, str]:
-        return self.path, self.kind
+    def __getstate__(self) -> tuple[str, Path, str]:
+        return self.folder, self.path, self.kind
 
-    def __setstate__(self, state: tuple[Path, str]) -> None:
-        self.path, self.kind = state
+    def __setstate__(self, state: tuple[str, Path, str]) -> None:
+        self.folder, self.path, self.kind = state
         self._open()
 
     def row(self, number: int) -> dict[str, Any]:
@@ -118,8 +141,12 @@ class RowTable:
 
     def columns(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Give certain columns of a group."""
+        return self.columns_of([group], columns)
+
+    def columns_of(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Give certain columns of several groups, one after the other."""
         with self._naming_damage():
-            return self._file.read_row_group(group, columns=list(columns), use_threads=False)
+            return self._file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
 
     def is_at_least(self, group: int, least: Mapping[str, int]) -> bool:
         """Tell whether the file itself says that no number of a group is missing or below the one named."""
@@ -133,6 +160,16 @@ class RowTable:
     def start_of_group(self, group: int) -> int:
         """Give the number of a group's first row."""
         return int(self._ends[group - 1]) if group else 0
+
+
+def _folder_and_path(address: str) -> tuple[str, Path]:
+    """Give the folder or URL that holds an index, and where it lies on this machine, after copying it if need be."""
+    address = address.removeprefix("file://")
+    folder, _, name = address.rpartition("/")
+    if "://" in folder:
+        return folder, local_copy(open_store(folder), name, Path(COPIES).expanduser())
+    path = Path(address).expanduser()
+    return str(path.parent), path
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
@@ -170,8 +207,7 @@ class Selection:
         it is not read.
         """
         self.table, self.columns, self.test, self._least = table, tuple(columns), test, least
-        counts = [self._count(number) for number in range(table.num_groups)]
-        self._ends: Int64[np.ndarray, " G"] = np.cumsum(np.array(counts, np.int64))
+        self._ends: Int64[np.ndarray, " G"] = np.cumsum(self._counts())
         self._kept: OrderedDict[int, Int64[np.ndarray, " n"]] = OrderedDict()
 
     @classmethod
@@ -179,10 +215,19 @@ class Selection:
         """Select the rows whose columns are not below the numbers named."""
         return cls(table, tuple(least), _AtLeast(tuple(least.items())), least)
 
-    def _count(self, group: int) -> int:
-        if self._least is not None and self.table.is_at_least(group, self._least):
-            return self.table.num_rows(group)
-        return int(np.count_nonzero(self.test(self.table.columns(group, self.columns))))
+    def _counts(self) -> Int64[np.ndarray, " G"]:
+        """Count the rows of each group that pass, and read those groups of which the file does not say enough."""
+        counts = np.array([self.table.num_rows(group) for group in range(self.table.num_groups)], np.int64)
+        unknown = [group for group in range(len(counts)) if not self._all_pass(group)]
+        for first in range(0, len(unknown), _TESTED_GROUPS):
+            groups = unknown[first : first + _TESTED_GROUPS]
+            passes = self.test(self.table.columns_of(groups, self.columns))
+            by_group = np.split(passes, np.cumsum(counts[groups])[:-1])
+            counts[groups] = [np.count_nonzero(part) for part in by_group]
+        return counts
+
+    def _all_pass(self, group: int) -> bool:
+        return self._least is not None and self.table.is_at_least(group, self._least)
 
     def __len__(self) -> int:
         """Count the rows that pass."""

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from fourd.media import limits
 from fourd.media.boxes import claims, is_cut_matroska
-from fourd.media.frames import decode_span, decoded
+from fourd.media.frames import decode_span, decoded, upright_rgb
 from fourd.media.info import VideoInfo
 from fourd.media.opening import (
     FilmSource,
@@ -177,7 +177,9 @@ def _with_picture(path: FilmSource, info: VideoInfo) -> VideoInfo:
         _, frame = next(frames)
     rotation = _rotation(path, frame)
     width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
-    return dataclasses.replace(info, width=width, height=height, rotation=rotation)
+    info = dataclasses.replace(info, width=width, height=height, rotation=rotation)
+    upright_rgb(path, frame, info)  # what FFmpeg cannot do, or crashes at, shows here and not while training
+    return info
 
 
 def _rotation(path: FilmSource, frame: VideoFrame) -> int:

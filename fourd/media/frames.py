@@ -30,7 +30,7 @@ def decode_pictures(
     for span in _spans(wanted, info):
         with closing(decode_span(path, info, span, num_threads)) as frames:
             for index, frame in frames:
-                yield index, _picture(path, frame, info)
+                yield index, upright_rgb(path, frame, info)
 
 
 def _spans(wanted: Int64[np.ndarray, " U"], info: VideoInfo) -> list[Int64[np.ndarray, " S"]]:
@@ -153,9 +153,13 @@ def _whole_packets(container: InputContainer, stream: VideoStream) -> Iterator[a
         return  # this, too, is how a damaged film ends
 
 
-def _picture(path: FilmSource, frame: VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "H W 3"]:
+def upright_rgb(path: FilmSource, frame: VideoFrame, info: VideoInfo) -> UInt8[np.ndarray, "H W 3"]:
     """Turn a decoded frame into upright RGB."""
-    picture = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90)
+    try:
+        picture = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise_if_no_memory(path, error)
+        raise UnreadableVideo(path, f"its pictures ({frame.format.name}) cannot be turned into RGB: {error}") from error
     if picture.shape[:2] != (info.height, info.width):
         height, width = picture.shape[:2]
         raise UnreadableVideo(path, f"picture changes from {info.width}x{info.height} to {width}x{height} pixels")

@@ -7,8 +7,8 @@ MAX_PACKETS = 2**22
 """The most packets of a film: 38 hours at 30 frames per second."""
 
 MAX_HIDDEN_PACKETS = 2**16
-"""The most packets that an edit list hides: a jump takes FFmpeg the square of their number, about 2 s for so many. Those
-of an honest film lie between its cuts and the next key frames."""
+"""The most packets that an edit list hides: a jump takes FFmpeg the square of their number, about 2 s for so many.
+Those of an honest film lie between its cuts and the next key frames."""
 
 MAX_SAMPLES = 2**24
 """The most pieces of picture and sound that an MP4 may claim: FFmpeg makes room for all of them, 400 MB here."""

@@ -157,14 +157,15 @@ def _weights_part(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training(described: Mapping[str, Any]) -> Rows:
-    clips = described["steps"] * described["batch_size"]
+    samples, repeat = described["steps"] * described["batch_size"], described.get("repeat", 1)
+    views = f", {repeat} views of each of {samples // repeat:,}" if repeat > 1 else ""
     held_out = described["held_out"]
     rows = [
         ("objective", _short(described["objective"])),
         ("data", _short(described["data"])),
         ("held out", _short(held_out) if held_out else "nothing"),
         ("optimiser", _short(described["optim"])),
-        ("length", f"{described['steps']:,} steps of {described['batch_size']:,} clips: {clips:,} clips"),
+        ("length", f"{described['steps']:,} steps of {described['batch_size']:,} clips: {samples:,} clips{views}"),
         ("started from", f"`{_name_alone(described['init'])}`" if described["init"] else "random weights"),
     ]
     return [*rows, ("seed", str(described["seed"])), ("precision", described["precision"])]
@@ -178,9 +179,11 @@ def _outcome(described: Mapping[str, Any], run: Path) -> Rows:
         rows.insert(0, ("state when saved", f"step {last['step']:,} of {described['steps']:,}"))
     if held_out:
         rows.append(("last held-out loss", _loss(held_out, "held_out_loss")))
-    unreadable = run / "unreadable.csv"
-    if unreadable.is_file():
-        rows.append(("clips that could not be read", str(len(unreadable.read_text().splitlines()) - 1)))
+    if (unreadable := run / "unreadable.csv").is_file():
+        rows.append(("files that were not used", str(len(unreadable.read_text().splitlines()) - 1)))
+    if (quarantine := run / "quarantine.jsonl").is_file():
+        whole = [json.loads(line) for line in quarantine.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        rows.append(("clips that could not be decoded", str(len({line["path"] for line in whole}))))
     return rows
 
 

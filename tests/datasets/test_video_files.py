@@ -19,7 +19,7 @@ from fourd.datasets import video_files
 from fourd.datasets.video_files import VideoFilesConfig, folder, tiny
 from fourd.index import build
 from fourd.index.films import Film, FilmIndex, write_films
-from fourd.storage import CacheConfig, LocalStore
+from fourd.storage import CacheConfig, LocalStore, open_store
 from fourd.types import Unreadable
 from fourd.video import UnreadableVideo
 from tests.films import read_number, truncate, write_film, write_sound
@@ -400,9 +400,8 @@ def remote(root: Path, tmp_path: Path) -> Iterator[VideoFilesConfig]:
     store = fsspec.filesystem("memory")
     for path in ("b.mp4", "below/a.webm"):
         store.pipe(f"/films/{path}", (root / path).read_bytes())
-    versions = {name: str(about["created"]) for name, about in store.find("/films", detail=True).items()}
     films = VideoFilesConfig(str(root)).build().films
-    there = [replace(film, version=versions[f"/films/{film.path}"]) for film in films]
+    there = [replace(film, version=open_store("memory://films").about(film.path)[1]) for film in films]
     write_films(tmp_path / "remote.parquet", there, "memory://films")
     yield VideoFilesConfig(index_path=str(tmp_path / "remote.parquet"), num_frames=4, size=32)
     store.store.clear()

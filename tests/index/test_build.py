@@ -23,6 +23,7 @@ from fourd.index.journal import Journal
 from fourd.index.table import RowWriter
 from fourd.isolation import Limits
 from fourd.media import probe
+from fourd.storage import open_store
 from tests.films import truncate, write_film, write_sound
 from tests.index import looks
 from tests.storage.faulty_store import Faults, faulty_store
@@ -332,6 +333,7 @@ def test_films_of_an_object_store_that_fails_now_and_then(films: Path, tmp_path:
         build_index([str(films)], tmp_path / "local.parquet")
         for film, local in zip(index.films(), FilmIndex(tmp_path / "local.parquet").films(), strict=True):
             assert (film.path, film.num_bytes, film.fingerprint) == (local.path, local.num_bytes, local.fingerprint)
+            assert open_store("s3://bucket").about(film.path) == (film.num_bytes, film.version)
             if film.info is not None:
                 np.testing.assert_array_equal(film.info.pts, local.info.pts)
         looked.clear()

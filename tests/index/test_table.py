@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,6 +114,28 @@ def test_even_stamps_take_almost_nothing(tmp_path: Path):
     assert write(tmp_path / "rows.parquet", rows).stat().st_size < 0.02 * stamps.nbytes
 
 
+def test_an_index_in_an_object_store_is_copied_once(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "COPIES", str(tmp_path / "copies"))
+    memory = fsspec.filesystem("memory")
+    memory.put_file(str(path), "/bucket/corpus/rows.parquet")
+    table = RowTable("memory://bucket/corpus/rows.parquet", KIND)
+    assert table.folder == "memory://bucket/corpus"
+    assert table.path.parent == tmp_path / "copies"
+    before = table.path.stat().st_mtime_ns
+    assert RowTable("memory://bucket/corpus/rows.parquet", KIND).path.stat().st_mtime_ns == before
+    memory.rm("/bucket", recursive=True)
+    other = pickle.loads(pickle.dumps(table))
+    assert (other.folder, same(other.row(70), row(70))) == (table.folder, True)
+    with pytest.raises(FileNotFoundError, match=r"memory://bucket/corpus/rows.parquet"):
+        RowTable("memory://bucket/corpus/rows.parquet", KIND)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_local_index_is_read_where_it_lies(path: Path, scheme: str):
+    table = RowTable(f"{scheme}{path}", KIND)
+    assert (table.folder, table.path) == (str(path.parent), path)
+
+
 # ----------------------------------------------------------------------------- writing
 
 
@@ -149,6 +172,14 @@ def test_other_kinds_of_files_are_refused_by_name(path: Path, tmp_path: Path):
     pq.write_table(told, tmp_path / "told.parquet")
     with pytest.raises(ValueError, match=r"told.parquet does not say what it holds: expected a field 'content'"):
         RowTable(tmp_path / "told.parquet", KIND)
+
+
+def test_columns_that_are_missing_or_of_another_type_are_named(path: Path):
+    RowTable(path, KIND, SCHEMA)
+    with pytest.raises(ValueError, match=r"rows.parquet: column width is missing, expected int32. Copy it again"):
+        RowTable(path, KIND, SCHEMA.append(pa.field("width", pa.int32())))
+    with pytest.raises(ValueError, match=r"rows.parquet: column length is int32, expected string"):
+        RowTable(path, KIND, pa.schema([("length", pa.string())]))
 
 
 @pytest.mark.parametrize("num_bytes", [0, 3, 12, 0.3, 0.9, -1])
@@ -220,8 +251,8 @@ def test_only_groups_of_which_the_file_does_not_say_enough_are_read(
     path = write(tmp_path / "rows.parquet", [row(number, length) for number, length in enumerate(lengths)])
     table = RowTable(path, KIND)
     read: list[int] = []
-    columns = table.columns
-    monkeypatch.setattr(table, "columns", lambda group, names: read.append(group) or columns(group, names))
+    columns_of = table.columns_of
+    monkeypatch.setattr(table, "columns_of", lambda groups, names: read.extend(groups) or columns_of(groups, names))
     selection = Selection.at_least(table, {"length": least})
     wanted = [number for number, length in enumerate(lengths) if length >= least]
     assert [selection.row_number(number) for number in range(len(selection))] == wanted

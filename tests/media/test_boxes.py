@@ -7,13 +7,12 @@ import struct
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
 from fourd.media import limits, probe
 from fourd.media.boxes import boxes, claims, is_cut_matroska
-from tests.damaged_films import overwrite, write_fragments
-from tests.films import numbered_picture, truncate, write_film
+from tests.damaged_films import overwrite, write_fragments, write_with_sound
+from tests.films import truncate, write_film
 
 
 def box(name: bytes, content: bytes = b"") -> bytes:
@@ -22,23 +21,6 @@ def box(name: bytes, content: bytes = b"") -> bytes:
 
 def claimed_by(data: bytes) -> tuple[int, int]:
     return claims(io.BytesIO(data), len(data))
-
-
-def write_film_with_sound(path: Path, codec: str) -> Path:
-    """Write one second: 25 frames, and 48000 instants of sound."""
-    with av.open(str(path), "w") as container:
-        film = container.add_stream("libx264", rate=25)
-        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
-        sound = container.add_stream(codec, rate=48000, layout="mono")
-        for index in range(25):
-            picture = av.VideoFrame.from_ndarray(numbered_picture(index, (64, 48)), format="rgb24")
-            container.mux(film.encode(picture))
-            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), "s16", "mono")
-            samples.sample_rate, samples.pts = 48000, 1920 * index
-            container.mux(sound.encode(samples))
-        container.mux(film.encode(None))
-        container.mux(sound.encode(None))
-    return path
 
 
 def test_boxes_are_found_by_32_and_64_bit_sizes_and_to_the_end():
@@ -69,12 +51,12 @@ def test_tracks_and_fragments_are_added_up():
 def test_uncompressed_sound_counts_for_nothing_but_compressed_sound_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    plain = write_film_with_sound(tmp_path / "plain.mov", "pcm_s16le")
+    write_with_sound(plain := tmp_path / "plain.mov")
     assert claimed_by(plain.read_bytes())[0] == 25
     monkeypatch.setattr(limits, "MAX_SAMPLES", 1000)
     info = probe(plain)
     assert (info.num_frames, info.has_sound, info.damage) == (25, True, None)
-    packed = write_film_with_sound(tmp_path / "packed.mov", "aac")
+    write_with_sound(packed := tmp_path / "packed.mov", "aac")
     assert 25 + 40 < claimed_by(packed.read_bytes())[0] < 25 + 60
 
 

@@ -59,7 +59,7 @@ def test_the_card_tells_what_the_run_says(trained, tmp_path):
     assert (rows["seed"], rows["precision"]) == ("3", "bf16")
     assert rows["last loss"] == f"{last['loss']:.4g} (step 8)"
     assert rows["last held-out loss"] == f"{last['held_out_loss']:.4g} (step 8)"
-    assert rows["clips that could not be read"] == "1"
+    assert (rows["files that were not used"], rows["clips that could not be decoded"]) == ("0", "1")
     assert rows["code"].startswith("fourd 0.")
     assert f"torch {torch.__version__}" in rows["code"]
     assert rows["times it was started"] == "1"

@@ -14,9 +14,9 @@ from fourd.isolation import Limits
 _ABOUT = """List films, wherever they lie, with all that training needs to know of each.
 
 Examples:
-  fourd data index films/ --out films.parquet                   a folder, with those below it
+  fourd data index films/ --out films.parquet                    a folder, with those below it
   fourd data index '/data/*/clips' list.csv --out films.parquet  patterns, and lists with a column `path`
-  fourd data index s3://bucket/films --out films.parquet        an object store (pip install fourd[s3])
+  fourd data index s3://bucket/films --out films.parquet         an object store (pip install fourd[s3])
 
 Each film is read once from end to end, in a process that may fail, and becomes a row: its path, size, fingerprint,
 codec, width and height, rotation, the time of every frame, key frames, sound or not, and the reason if it cannot be

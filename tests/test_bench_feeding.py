@@ -1,0 +1,87 @@
+"""What a corpus gives is measured stage by stage, and what models ask for is counted, not guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fourd.bench.demand import Demand, demands
+from fourd.bench.feeding import STAGES, Feeding, FeedingConfig, Speed, bench_feeding, cores_needed
+from fourd.cli.data import bench
+from fourd.datasets.video_shards import tiny
+from tests.films import write_film
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_film(folder / name, 60)
+    return folder
+
+
+@pytest.fixture
+def shards() -> Path:
+    return Path(tiny().index)
+
+
+def config(data: Path, **changes) -> FeedingConfig:
+    small = {"num_frames": 4, "size": 32, "batch_size": 2, "rounds": 3, "num_workers": 1, "device": "cpu"}
+    return FeedingConfig(str(data), **{**small, **changes})
+
+
+@pytest.mark.parametrize("source", ["films", "shards"])
+def test_every_stage_is_measured(source: str, request: pytest.FixtureRequest):
+    feeding = bench_feeding(config(request.getfixturevalue(source)))
+    assert [speed.stage for speed in feeding.speeds] == [*STAGES, "all, 1 process", "all, 1 processes"]
+    for speed in feeding.speeds:
+        assert 0 < speed.least_ms <= speed.ms_per_clip <= speed.most_ms
+    parts = sum(feeding.speed("pyav", stage).least_ms for stage in STAGES)
+    assert parts <= feeding.speed("pyav", "all, 1 process").most_ms * 1.001
+
+
+@pytest.mark.parametrize(
+    ("size", "gflop"), [("S", 39.5), ("B", 132.0), ("L", 295.0), ("H", 524.0), ("G", 1282.0), ("e", 2484.0)]
+)
+def test_the_cost_of_a_clip_is_that_of_the_published_layout(size: str, gflop: float):
+    # computed apart from our code: matrix multiplications of the blocks, the embedding and the decoder, three times
+    (demand,) = (demand for demand in demands(790.0, 0.5) if demand.size == size)
+    assert demand.flop_per_clip / 1e9 == pytest.approx(gflop, rel=0.005)
+    assert demand.clips_per_s == pytest.approx(0.5 * 790e3 / gflop, rel=0.005)
+
+
+def test_masks_divide_the_processes_that_a_model_needs():
+    speed = Speed("pyav", "all, 1 process", 20.0, 19.0, 21.0)
+    feeding = Feeding((speed,), 2, ())
+    demand = Demand("B", 132e9, 3000.0)
+    assert [cores_needed(feeding, demand, "pyav", repeat) for repeat in (1, 4)] == [60.0, 15.0]
+
+
+def test_the_command_shows_and_writes_what_it_measured(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "rows" / "feeding.parquet"
+    small = "--num-frames 4 --size 32 --batch-size 2 --rounds 2 --num-workers 1 --repeats 1 3 --device cpu".split()
+    bench.run([str(films), *small, "--out", str(out)])
+    shown = capsys.readouterr().out
+    assert "crop and" in shown
+    assert "4DS-j" in shown
+    assert "3 masks" in shown
+    rows = pq.read_table(out).to_pylist()
+    assert {row["stage"] for row in rows} > set(STAGES)
+    assert all(row["command"].startswith("fourd data bench") and row["processor"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"rounds": 0}, "rounds is 0"), ({"repeats": (0,)}, "repeats above 0"), ({"decoders": ()}, "one or more")],
+)
+def test_what_cannot_be_measured_is_refused(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        config(Path("films"), **changes)
+
+
+def test_rows_go_to_parquet_alone(films: Path):
+    with pytest.raises(ValueError, match="expected a name that ends in .parquet"):
+        bench.run([str(films), "--out", "rows.csv"])
