@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
+from fractions import Fraction
 from typing import NamedTuple, cast
 
 import av
@@ -28,9 +29,6 @@ from fourd.media.opening import (
     raise_if_no_memory,
     video_stream,
 )
-
-_MAX_SPAN = 2**62
-"""Differences of stamps up to this can be computed with."""
 
 
 class _Packet(NamedTuple):
@@ -59,6 +57,7 @@ def probe(path: FilmSource) -> VideoInfo:
         has_sound = bool(container.streams.audio)
         packets, damaged = _read_packets(path, container, stream)
     damaged |= cut
+    _require_sane_times(path, packets, time_base)
     pts, counted = _frame_table(path, _intact(packets) if damaged else packets, guessed, num_pixels)
     if len(pts) == 0:
         raise UnreadableVideo(path, "truncated or damaged: no frame intact" if damaged else "no frame in it")
@@ -127,8 +126,6 @@ def _frame_table(
     """List the stamps of all frames in order of showing, and say whether frames must be found by counting."""
     shown = [packet for packet in packets if packet.is_shown]
     stamps = {packet.pts for packet in shown if packet.pts is not None}
-    if stamps and max(stamps) - min(stamps) > _MAX_SPAN:
-        raise UnreadableVideo(path, f"time stamps from {min(stamps)} to {max(stamps)}: not the times of one film")
     if len(stamps) == len(shown) and not guessed:
         return np.array(sorted(stamps), np.int64), False
     if len(shown) * num_pixels > limits.MAX_DECODED_PIXELS:
@@ -136,6 +133,15 @@ def _frame_table(
             path, "its time stamps are ambiguous, and it is too long to count frames: encode it again"
         )
     return _counted_stamps(path, shown), True
+
+
+def _require_sane_times(path: FilmSource, packets: Sequence[_Packet], time_base: Fraction) -> None:
+    """Refuse stamps that no film can have, which would also count for years in the hours of a corpus."""
+    stamps = [stamp for packet in packets for stamp in (packet.pts, packet.dts) if stamp is not None]
+    days = (max(stamps) - min(stamps)) * time_base / 86400 if stamps else 0
+    if days > limits.MAX_DAYS:
+        reason = f"its time stamps span {float(days):.0f} days: expected at most {limits.MAX_DAYS}"
+        raise UnreadableVideo(path, f"{reason}; write them anew")
 
 
 def _counted_stamps(path: FilmSource, shown: Sequence[_Packet]) -> Int64[np.ndarray, " F"]:

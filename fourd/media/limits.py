@@ -19,6 +19,9 @@ MAX_PACKET_BYTES = 2**27
 MAX_DECODED_PIXELS = 2**35
 """The most pixels that are decoded on the way to a frame: 9 minutes of 1080p, or 5 hours of 256 x 256."""
 
+MAX_DAYS = 366
+"""The longest time from the first frame to the last: a time lapse of a year just fits."""
+
 MAX_BOXES = 2**16
 """The most boxes of an MP4 that are looked at, one behind the other."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+
+log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
@@ -59,5 +62,7 @@ def retrying(
                 raise refused from (error if refused is not error else error.__cause__)
             last = error
         if number < retries.tries - 1:
-            time.sleep(retries.wait_s(number))
+            wait_s = retries.wait_s(number)
+            log.info("%s failed (%s: %s): trying again in %.2f s", what, type(last).__name__, last, wait_s)
+            time.sleep(wait_s)
     raise StorageError(f"{what}: {retries.tries} tries failed, the last with {type(last).__name__}: {last}") from last

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fourd.datasets.video_shards import VideoShardsConfig, index, tiny, write_pieces
+from fourd.index import table
 from fourd.index.pieces import KIND, SCHEMA
 from fourd.index.table import RowTable, RowWriter
 from fourd.media import UnreadableVideo
@@ -161,6 +162,16 @@ def test_a_store_that_fails_now_and_then_gives_the_same_clips(corpus: Path, tmp_
             found = dataset.read(number % 2, generator(number))
             assert torch.equal(found.video, local.read(number % 2, generator(number)).video)
     assert sum(server.injected.values()) > 0
+
+
+def test_the_index_may_lie_in_the_object_store_too(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table, "COPIES", str(tmp_path / "copies"))
+    local, memory = config(corpus).build(), fsspec.filesystem("memory")
+    memory.put(str(corpus), "/whole", recursive=True)
+    dataset = replace(config(corpus), index="memory://whole/train.parquet").build()
+    assert dataset.fingerprint == local.fingerprint
+    for copy in (dataset, pickle.loads(pickle.dumps(dataset))):
+        assert torch.equal(copy.read(1, generator()).video, local.read(1, generator()).video)
 
 
 def test_the_fingerprint_is_the_indexs(corpus: Path):

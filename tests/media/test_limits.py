@@ -76,3 +76,11 @@ def test_gigabytes_of_nothing_behind_a_film_need_no_memory(tmp_path: Path):
     with path.open("r+b") as file:
         file.truncate(8 * 2**30)  # sparse
     assert probe(path).num_frames == 40
+
+
+def test_a_film_of_many_years_is_refused_and_one_of_months_is_not(tmp_path: Path):
+    day = 86400.0
+    assert probe(write_film(tmp_path / "months.mkv", times_s=[0.0, 100 * day, 200 * day], b_frames=0)).num_frames == 3
+    years = write_film(tmp_path / "years.mkv", times_s=[0.0, 1.0, 1000 * day], b_frames=0)
+    with pytest.raises(UnreadableVideo, match="its time stamps span 1000 days: expected at most 366"):
+        probe(years)
