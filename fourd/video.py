@@ -132,16 +132,19 @@ def clip_frame_indices(
     *,
     stride: int = 2,
     fps: float | None = None,
+    starts: Int64[np.ndarray, " S"] | None = None,
 ) -> Int64[np.ndarray, " T"]:
     """Draw a clip: every `stride`-th frame, or those nearest to a rate of `fps`, from a start that fits.
 
+    starts: frames at which a clip may start, 0 and others in rising order; any by default.
     Raises: ValueError where the film is too short.
     """
     latest = latest_clip_start(times_s, num_frames, stride=stride, fps=fps)
     if latest < 0:
         rate = f"stride {stride}" if fps is None else f"{fps} frames per second"
         raise ValueError(f"a film of {len(times_s)} frames is too short for {num_frames} frames at {rate}")
-    start = int(rng.integers(latest + 1))
+    allowed = np.arange(latest + 1) if starts is None else starts[starts <= latest]
+    start = int(allowed[rng.integers(len(allowed))])
     if fps is None:
         return start + stride * np.arange(num_frames)
     midpoints = (times_s[1:] + times_s[:-1]) / 2

@@ -87,5 +87,5 @@ def test_what_cannot_be_measured_is_refused(changes: dict, message: str):
 
 
 def test_rows_go_to_parquet_alone(films: Path):
-    with pytest.raises(ValueError, match="expected a name that ends in [.]parquet"):
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.parquet"):
         bench.run([str(films), "--out", "rows.csv"])

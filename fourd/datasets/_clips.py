@@ -65,10 +65,17 @@ class ClipPlan:
     seed: int
 
 
-def plan_clip(info: VideoInfo, config: ClipConfig, rng: np.random.Generator) -> ClipPlan:
-    """Draw a clip, a crop, a flip and a number for the objective, always in this order."""
+def plan_clip(
+    info: VideoInfo, config: ClipConfig, rng: np.random.Generator, starts: Int64[np.ndarray, " S"] | None = None
+) -> ClipPlan:
+    """Draw a clip, a crop, a flip and a number for the objective, always in this order.
+
+    starts: frames at which the clip may start; any by default.
+    """
     times_s = info.frame_times_s
-    frames = video.clip_frame_indices(times_s, config.num_frames, rng, stride=config.stride, fps=config.fps)
+    frames = video.clip_frame_indices(
+        times_s, config.num_frames, rng, stride=config.stride, fps=config.fps, starts=starts
+    )
     scale, ratio = config.crop_scale, config.crop_ratio
     box = video.random_resized_crop(info.height, info.width, rng, scale=scale, ratio=ratio)
     flipped = bool(rng.random() < 0.5 and config.flip)

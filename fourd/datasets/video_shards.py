@@ -32,14 +32,16 @@ class VideoShardsConfig(ClipConfig):
     """Describe pieces of films in shards, and the clip that is drawn from each.
 
     index: the Parquet file that `fourd data prepare` wrote, or its URL (s3://bucket/corpus/train.parquet), from which
-    it is copied once. root: the folder or URL from which the shards' paths start; None takes the one that the index is
-    in. cache: keep what is read from an object store on a local disk.
+    it is copied once. root: the folder or URL from which the shards' paths start; None takes the one that the index
+    is in. cache: keep what is read from an object store on a local disk. aligned: start clips at key frames alone, so
+    that no frame is decoded in vain; where a piece has a few dozen of them, little is lost. Not from the paper.
     stride: 1 here, since the pieces have the rate of the clips. The rest: see `ClipConfig`.
     """
 
     index: str
     root: str | None = None
     cache: CacheConfig | None = None
+    aligned: bool = True
     stride: int = field(default=1, kw_only=True)
 
     def build(self) -> VideoShards:
@@ -94,7 +96,8 @@ class VideoShards(Dataset):
         data = self._bytes(piece)
         source = StoredFile(f"{self._store.address(piece.shard)}:{piece.key}.mp4", len(data), lambda: io.BytesIO(data))
         info = self._timing.describe(piece)
-        return OpenedClip(source, info, plan_clip(info, self.config, rng), piece.key, piece.group)
+        plan = plan_clip(info, self.config, rng, info.keyframes if self.config.aligned else None)
+        return OpenedClip(source, info, plan, piece.key, piece.group)
 
     def _bytes(self, piece: Piece) -> bytes:
         """Read a piece, and make sure that it is the one that was indexed."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fourd.datasets.video_shards import VideoShardsConfig, index, tiny, write_pieces
-from fourd.index import table
+from fourd.index import table as tables
 from fourd.index.pieces import KIND, SCHEMA
 from fourd.index.table import RowTable, RowWriter
 from fourd.media import UnreadableVideo
@@ -67,7 +67,7 @@ def rewrite(corpus: Path, **changes) -> None:
 
 @pytest.mark.parametrize(("stride", "fps"), [(1, None), (3, None), (1, 6.25)])
 def test_the_frames_are_those_that_the_clip_names(corpus: Path, stride: int, fps: float | None):
-    dataset = config(corpus, stride=stride, fps=fps).build()
+    dataset = config(corpus, stride=stride, fps=fps, aligned=False).build()
     step = stride if fps is None else 2
     starts = set()
     for seed in range(30):
@@ -79,6 +79,13 @@ def test_the_frames_are_those_that_the_clip_names(corpus: Path, stride: int, fps
         torch.testing.assert_close(batch.time_s[0], (torch.tensor(numbers) - 100) / 12.5)
         assert (batch.key, batch.group) == (("piece1",), ("film1",))
     assert len(starts) > 5
+
+
+def test_aligned_clips_start_at_key_frames_alone_and_at_all_that_fit(corpus: Path):
+    dataset = config(corpus, num_frames=5).build()
+    batches = [dataset.read(1, generator(seed)) for seed in range(60)]
+    starts = {read_number(batch.video[0, 0].permute(1, 2, 0).numpy()) - 100 for batch in batches}
+    assert starts == {0, 4, 8, 12, 16}
 
 
 def test_a_dataset_goes_to_other_processes(corpus: Path):
@@ -165,7 +172,7 @@ def test_a_store_that_fails_now_and_then_gives_the_same_clips(corpus: Path, tmp_
 
 
 def test_the_index_may_lie_in_the_object_store_too(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(table, "COPIES", str(tmp_path / "copies"))
+    monkeypatch.setattr(tables, "COPIES", str(tmp_path / "copies"))
     local, memory = config(corpus).build(), fsspec.filesystem("memory")
     memory.put(str(corpus), "/whole", recursive=True)
     dataset = replace(config(corpus), index="memory://whole/train.parquet").build()

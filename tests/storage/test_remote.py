@@ -20,6 +20,7 @@ import fourd.storage.retrying
 from fourd.storage import (
     CacheConfig,
     CutOffError,
+    LocalStore,
     RemoteStore,
     Retries,
     StorageError,
@@ -228,6 +229,20 @@ def test_an_object_is_read_as_a_file(server: FaultyStore):
         assert file.read(3) == b""
         with pytest.raises(ValueError, match=r"s3://corpus/shards/a.tar: byte -1 is before"):
             file.seek(-1)
+
+
+def test_a_file_that_changes_while_it_is_copied_is_not_kept(tmp_path: Path):
+    class Changing(LocalStore):
+        def read(self, path: str, start: int, stop: int) -> bytes:
+            found = super().read(path, start, stop)
+            (tmp_path / "a" / path).write_bytes(DATA[:7])
+            return found
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "index.parquet").write_bytes(DATA)
+    with pytest.raises(StorageError, match=r"a/index.parquet changed while it was copied"):
+        local_copy(Changing(str(tmp_path / "a")), "index.parquet", tmp_path / "b")
+    assert not [path for path in (tmp_path / "b").iterdir() if path.suffix != ".lock"]
 
 
 def test_a_file_is_copied_to_this_machine_once(server: FaultyStore, tmp_path: Path):
