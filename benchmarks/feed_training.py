@@ -6,9 +6,10 @@ FILM should be a real film of 720 lines. It is written again with long groups of
 and once at 360 lines; both are indexed, and prepared with `fourd data prepare`'s defaults. Measured, in turns so that
 whatever else the machine does falls on all alike:
 
-1. clips/s of one process, from each source;
+1. clips/s of one process, 16 frames of 224 pixels, from each source;
 2. ms per clip of each decoder that can be imported (PyAV, torchcodec, decord), at the same frames of the same films;
-3. the share of time that a SimpleMAE step waits for data, with 1, 2 and 4 masks per decoded clip.
+3. the share of time that a SimpleMAE step (4DS-S, 16 frames of 112 pixels, batches of 8 samples) waits for one worker,
+   with 1, 2 and 4 masks per decoded clip.
 
 What was written is kept for the next run; delete FOLDER afterwards.
 """
@@ -45,7 +46,7 @@ from fourd.trainer import RunConfig, fit
 from fourd.types import DatasetConfig
 
 NUM_FILMS, SECONDS, LONG_GROUP = 6, 20, 250
-SIZE = 112
+READ_SIZE, TRAIN_SIZE = 224, 112
 
 
 def write_long(source: Path, out: Path, height: int) -> None:
@@ -72,7 +73,7 @@ def _again(film: Any, stream: Any) -> Iterator[Any]:
         yield from film.decode(stream)
 
 
-def write_sources(source: Path, folder: Path) -> dict[str, DatasetConfig]:
+def write_sources(source: Path, folder: Path, size: int) -> dict[str, DatasetConfig]:
     """Write what is measured, unless an earlier run did, and describe each as a dataset of the same kind of clips."""
     sources: dict[str, DatasetConfig] = {}
     for height in (720, 360):
@@ -84,10 +85,10 @@ def write_sources(source: Path, folder: Path) -> dict[str, DatasetConfig]:
         index, prepared = folder / f"films-{height}.parquet", folder / f"prepared-{height}"
         fourd("data", "index", films, "--out", index)
         fourd("data", "prepare", index, "--out", prepared, "--held-out", "0")
-        sources[f"films, {height} lines"] = VideoFilesConfig(root="", index_path=str(index), size=SIZE)
-        shards = VideoShardsConfig(str(prepared / "train.parquet"), size=SIZE)
+        sources[f"films, {height} lines"] = VideoFilesConfig(root="", index_path=str(index), size=size)
+        shards = VideoShardsConfig(str(prepared / "train.parquet"), size=size)
         sources[f"shards, from {height} lines"] = shards
-    sources["decoded clips"] = DecodedClipsConfig(shards, str(folder / "decoded"), clips_per_item=8)
+    sources["decoded clips"] = DecodedClipsConfig(shards, str(folder / f"decoded-{size}"), clips_per_item=8)
     return sources
 
 
@@ -159,7 +160,7 @@ def decoders(config: VideoFilesConfig, num_clips: int) -> dict[str, Callable[[in
 
 def waiting(config: DatasetConfig, repeat: int, steps: int, out: Path) -> dict[str, float]:
     """Train 4DS-S at 112 pixels for a few steps, and say how long they waited for data after the first ones."""
-    backbone = video_vit.small().at(SIZE)
+    backbone = video_vit.small().at(TRAIN_SIZE)
     run = RunConfig(SimpleMAEConfig(backbone), config, steps=steps, batch_size=8, num_workers=1, log_every=1)
     fit(replace(run, repeat=repeat, save_every=steps, device="cpu"), out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sources = write_sources(options.film, options.folder)
+    sources = {size: write_sources(options.film, options.folder, size) for size in (READ_SIZE, TRAIN_SIZE)}
     rows = measure(sources, options)
     for row in rows:
         print(json.dumps(row))
@@ -189,15 +190,15 @@ def main() -> None:
         print(f"rows: {options.out}")
 
 
-def measure(sources: dict[str, DatasetConfig], options: argparse.Namespace) -> Sequence[dict[str, Any]]:
+def measure(sources: dict[int, dict[str, DatasetConfig]], options: argparse.Namespace) -> Sequence[dict[str, Any]]:
     """Measure reading, decoders and waiting."""
-    work = {name: read_clips(config, options.num_clips) for name, config in sources.items()}
+    work = {name: read_clips(config, options.num_clips) for name, config in sources[READ_SIZE].items()}
     rows = [{"measured": "reading", **row} for row in in_turns(work, options.rounds)]
-    for name, config in sources.items():
+    for name, config in sources[READ_SIZE].items():
         if isinstance(config, VideoFilesConfig):
             timed = in_turns(decoders(config, options.num_clips), options.rounds)
             rows += [{"measured": f"decoding {name}", **row} for row in timed]
-    for name, config in sources.items():
+    for name, config in sources[TRAIN_SIZE].items():
         for repeat in (1, 2, 4):
             out = options.folder / "runs" / f"{name}-{repeat}-{time.time_ns()}".replace(" ", "-").replace(",", "")
             found = waiting(config, repeat, options.steps, out)

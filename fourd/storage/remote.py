@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,7 +108,21 @@ def _open_client(root: str) -> Any:
         raise ImportError(f"{root}: {error}. To read {scheme}:// run: pip install '{package}'") from error
     if hasattr(client, "retries"):
         client.retries = 1
+    _opened[id(client)] = client
     return client
+
+
+_opened: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_of_parents: list[Any] = []
+
+
+def _keep_of_parent() -> None:
+    """Keep a parent's clients for good: where a fork lets go of one, its connections are closed for the parent too."""
+    _of_parents.extend(_opened.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_of_parent)
 
 
 def _refusal(error: Exception, address: str) -> Exception | None:

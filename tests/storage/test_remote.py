@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import multiprocessing
 import os
 import pickle
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,6 +201,34 @@ def test_a_store_that_was_used_goes_to_other_processes(server: FaultyStore, meth
     process.join(30)
     assert process.exitcode == 0
     check(store, 1)
+
+
+def read_after_dropping(stores: list[Store]) -> None:
+    """Let go of what a parent had opened, and collect it where connections are served."""
+    gc.disable()
+    stores.clear()
+    store = open_store("s3://corpus", retries=QUICK)
+    check(store, 1)
+    fsspec.asyn.get_loop().call_soon_threadsafe(gc.collect)
+    time.sleep(0.2)
+    check(store, 1)
+
+
+def test_forks_leave_the_connections_of_their_parent_alone(server: FaultyStore, capfd):
+    """A child that closed what it got from its parent would take it from there, and the parent would wait in vain."""
+    for seed in range(3):
+        stores = [open_store("s3://corpus", retries=QUICK) for _ in range(3)]
+        for store in stores:
+            check(store, 1, seed)
+        process = multiprocessing.get_context("fork").Process(target=read_after_dropping, args=(stores,))
+        process.start()
+        process.join(30)
+        assert process.exitcode == 0
+        begin = time.monotonic()
+        for store in stores:
+            check(store, 1, seed)
+        assert time.monotonic() - begin < 10
+    assert "attached to a different loop" not in capfd.readouterr().err
 
 
 def test_a_cache_asks_for_each_block_once(server: FaultyStore, tmp_path: Path):
