@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -185,7 +186,7 @@ def main() -> None:
     for row in rows:
         print(json.dumps(row))
     if options.out:
-        about = {"command": shlex.join(["python", *sys.argv]), **_machine()}
+        about = {"command": _command(), **_machine()}
         pq.write_table(pa.Table.from_pylist([{**row, **about} for row in rows]), options.out)
         print(f"rows: {options.out}")
 
@@ -204,6 +205,11 @@ def measure(sources: dict[int, dict[str, DatasetConfig]], options: argparse.Name
             found = waiting(config, repeat, options.steps, out)
             rows.append({"measured": f"training, {repeat} masks per clip", "name": name, **found})
     return rows
+
+
+def _command() -> str:
+    """Give the command without the places of this machine."""
+    return shlex.join(["python", *(Path(word).name if os.sep in word else word for word in sys.argv)])
 
 
 def _machine() -> dict[str, str]:

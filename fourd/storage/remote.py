@@ -25,6 +25,11 @@ _WRONG = {errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, getattr(e
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}
 
 
+_opened: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_of_parents: list[Any] = []
+"""The clients of this process, and those that it had from the process that it was forked from."""
+
+
 def version_of(about: Mapping[str, Any]) -> str:
     """Take what tells the version of an object from what fsspec says of it; empty where there is nothing."""
     return next((str(about[name]) for name in _VERSIONS if about.get(name)), "")
@@ -110,10 +115,6 @@ def _open_client(root: str) -> Any:
         client.retries = 1
     _opened[id(client)] = client
     return client
-
-
-_opened: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_of_parents: list[Any] = []
 
 
 def _keep_of_parent() -> None:

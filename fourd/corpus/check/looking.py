@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
@@ -12,20 +13,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fourd.index.films import Film
-from fourd.index.looking import film_source, sample_sha256
+from fourd.index.looking import NO_FILE, film_source, sample_sha256, store_of
 from fourd.index.pieces import Piece, Timing
 from fourd.media import FilmSource, StoredFile, UnreadableVideo, VideoInfo, decode_pictures, probe
-from fourd.storage import open_store
+from fourd.storage import CutOffError, Store, checked_relative, open_store
 
 _TILE_PIXELS = 160
-_TAR_BLOCK = 512
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """Say what was found: `reason` where something is wrong, `unread` where its bytes could not be had to tell.
+    """Say what was found: `reason` where something is wrong, `unread` where it could not be judged.
 
     picture: its middle frame, small. seconds: how long it lasts.
     """
@@ -49,15 +49,20 @@ class Item(ABC):
 
 
 def look_at(item: Item) -> Look:
-    """Check one item; what is wrong with reading it is told apart from what is wrong with it."""
+    """Check one item; only what is known to be wrong with the item itself counts as its fault.
+
+    Raises: MemoryError.
+    """
     try:
         return item.look()
     except UnreadableVideo as error:
         return Look(reason=error.reason)
-    except FileNotFoundError:
-        return Look(reason="no such file")
     except OSError as error:
         return Look(unread=str(error))
+    except MemoryError:
+        raise
+    except Exception as error:  # nobody foresaw it: it must neither end the check nor take a film out of a corpus
+        return Look(unread=f"cannot be judged: {error!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +73,30 @@ class FilmItem(Item):
     film: Film
 
     def look(self) -> Look:
-        """Compare its fingerprint, and decode the first, the middle and the last of its frames."""
+        """Compare its size and fingerprint, and decode the first, the middle and the last of its frames."""
         assert self.film.info is not None  # only usable films are checked
+        _require_below(self.film.path, self.root)
+        num_bytes, version = self._found()
         source = film_source(self.root, self.film.path, self.film.num_bytes)
-        if sample_sha256(source, self.film.num_bytes) != self.film.fingerprint:
+        if num_bytes != self.film.num_bytes or sample_sha256(source, num_bytes) != self.film.fingerprint:
             return Look(reason="changed since it was indexed: its size, beginning or end is another")
-        return _decoded(source, self.film.info)
+        look = _decoded(source, self.film.info)
+        return look if version == self.film.version else Look(unread=_TOUCHED)
+
+    def _found(self) -> tuple[int, str]:
+        """Give its size and version; a film counts as gone only where the folder that it lay in is there."""
+        try:
+            return store_of(self.root).about(self.film.path)
+        except FileNotFoundError as error:
+            if "://" in self.root or not os.path.isdir(self.root):
+                raise
+            raise UnreadableVideo(self.film.path, NO_FILE) from error
+
+
+_TOUCHED = (
+    "the same bytes, but another time of change than the index says, so that training refuses it: run fourd data index "
+    "again"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +109,42 @@ class PieceItem(Item):
 
     def look(self) -> Look:
         """Compare its name in the shard and its checksum, and decode the first, the middle and the last frame."""
-        piece, store = self.piece, open_store(self.root)
-        end = piece.offset + piece.num_bytes
-        if store.num_bytes(piece.shard) < end:
-            return Look(reason=f"its shard {piece.shard} is shorter than the index says: cut off?")
-        data = store.read(piece.shard, piece.offset - _TAR_BLOCK, end)
-        if (named := _tar_name(data[:_TAR_BLOCK])) != f"{piece.key}.mp4":
+        piece = self.piece
+        _require_possible(piece)
+        _require_below(piece.shard, self.root)
+        header, data = _split(self._bytes(store_of(self.root)))
+        if (named := _tar_name(header)) != f"{piece.key}.mp4":
             return Look(reason=f"at its place in {piece.shard} stands {named}")
-        if zlib.crc32(data[_TAR_BLOCK:]) != piece.crc32:
+        if zlib.crc32(data) != piece.crc32:
             return Look(reason=f"its bytes in {piece.shard} were changed or damaged since they were indexed")
-        return _decoded(stored(piece.key, data[_TAR_BLOCK:]), self.timing.describe(piece))
+        return _decoded(stored(piece.key, data), self.timing.describe(piece))
+
+    def _bytes(self, store: Store) -> bytes:
+        """Read the piece, and what the tar file says of it."""
+        piece = self.piece
+        try:
+            return store.read(piece.shard, piece.offset - tarfile.BLOCKSIZE, piece.offset + piece.num_bytes)
+        except CutOffError as error:
+            raise UnreadableVideo(piece.key, f"its shard {piece.shard} is shorter than the index says") from error
+
+
+def _require_possible(piece: Piece) -> None:
+    """Refuse numbers that no piece has."""
+    counts = (piece.num_bytes, piece.num_frames, piece.width, piece.height)
+    if min(counts) < 1 or piece.offset < tarfile.BLOCKSIZE:
+        raise UnreadableVideo(piece.key, "its row in the index holds numbers that no piece has")
+
+
+def _require_below(path: str, root: str) -> None:
+    """Refuse a row of the index that leads out of its root."""
+    try:
+        checked_relative(path, root)
+    except ValueError as error:
+        raise UnreadableVideo(path, "its path in the index leads out of its root") from error
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    return data[: tarfile.BLOCKSIZE], data[tarfile.BLOCKSIZE :]
 
 
 def _tar_name(header: bytes) -> str:
