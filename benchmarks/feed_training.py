@@ -213,7 +213,9 @@ def _command() -> str:
 
 
 def _machine() -> dict[str, str]:
-    return {name: str(value) for name, value in provenance.environment().items() if not isinstance(value, dict)}
+    environment = provenance.environment()
+    names = ("processor", "num_cpus", "num_threads", "gpu", "platform", "python", "torch", "decoders")
+    return {"commit": str(environment["git"]["commit"]), **{name: str(environment[name]) for name in names}}
 
 
 if __name__ == "__main__":

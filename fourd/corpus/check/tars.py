@@ -89,7 +89,8 @@ def _judged(member: tarfile.TarInfo, names: set[str], num_bytes: int) -> list[Me
     if member.isdir():
         return []
     name = _printable(member.name)
-    key = str(PurePosixPath(member.name)).lower()
+    stem, dot, suffix = str(PurePosixPath(member.name)).rpartition(".")
+    key = f"{stem}{dot}{suffix.lower()}"
     reason = _why_refused(member, num_bytes) or ("its name stands twice in the file" if key in names else "")
     names.add(key)
     if reason:
