@@ -28,7 +28,7 @@ from jaxtyping import Bool, UInt64
 from fourd.datasets._clips import ClipConfig, OpenedClip, plan_clip, read_clip
 from fourd.index.build import build_index, earlier_index
 from fourd.index.films import Film, FilmIndex
-from fourd.index.looking import NO_FILE, film_source, store_of
+from fourd.index.looking import film_source, store_of
 from fourd.index.remote import is_url
 from fourd.index.scan import EXTENSIONS
 from fourd.index.table import Selection
@@ -151,14 +151,16 @@ class Films(Sequence[Film]):
 def _require_unchanged(root: str, film: Film, cache: CacheConfig | None) -> None:
     """Refuse a film that is not the one that was indexed, whose frames would be others.
 
-    A local film that is gone is no longer a film; a folder that is gone, or an object, says nothing of films.
+    That one is gone says nothing of it: a disk may be away. So it stops whoever reads, and is never replaced.
     """
+    store = store_of(root, cache)
     try:
-        found = store_of(root, cache).about(film.path)
+        found = store.about(film.path)
     except FileNotFoundError as error:
-        if is_url(root) or not os.path.isdir(root):
-            raise
-        raise UnreadableVideo(film.path, NO_FILE) from error
+        raise FileNotFoundError(
+            f"{store.address(film.path)} is in the index and no longer there: is its disk away? If it is gone for "
+            "good, run fourd data index again"
+        ) from error
     if found != (film.num_bytes, film.version):
         raise UnreadableVideo(film.path, "changed since it was indexed: run fourd data index again")
 

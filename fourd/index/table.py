@@ -100,12 +100,14 @@ class RowTable:
         """Count the rows."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getstate__(self) -> tuple[str, Path, str]:
-        return self.folder, self.path, self.kind
+    def __getstate__(self) -> tuple[str, Path, str, str]:
+        return self.folder, self.path, self.kind, self.fingerprint
 
-    def __setstate__(self, state: tuple[str, Path, str]) -> None:
-        self.folder, self.path, self.kind = state
+    def __setstate__(self, state: tuple[str, Path, str, str]) -> None:
+        self.folder, self.path, self.kind, fingerprint = state
         self._open()
+        if self.fingerprint != fingerprint:  # the numbers of rows, which others hold, would mean other rows
+            raise ValueError(f"{self.path} was written again while it was in use: start again")
 
     def row(self, number: int) -> dict[str, Any]:
         """Give row `number` as a dictionary; lists come as numpy arrays."""

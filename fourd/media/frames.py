@@ -66,6 +66,12 @@ def _starts(info: VideoInfo, index: int) -> list[int | None]:
     return [None] if info.counted else [*keys.tolist(), None]
 
 
+def require_within_limit(path: FilmSource, info: VideoInfo, wanted: Int64[np.ndarray, " U"]) -> None:
+    """Raise UnreadableVideo where too many pixels are decoded on the way to one of the frames."""
+    for span in _spans(wanted, info):
+        _starts_within_limit(path, info, int(span[0]))
+
+
 def _starts_within_limit(path: FilmSource, info: VideoInfo, index: int) -> list[int | None]:
     """List the starts of decoding from which few enough pixels are decoded on the way to a frame."""
     starts = _starts(info, index)

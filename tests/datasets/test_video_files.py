@@ -311,7 +311,7 @@ def test_a_film_that_changed_since_it_was_indexed_is_not_read(root: Path, tmp_pa
     with pytest.raises(UnreadableVideo, match=r"b.mp4: changed since it was indexed: run fourd data index again"):
         dataset.read(0, generator())
     (root / "b.mp4").unlink()
-    with pytest.raises(UnreadableVideo, match="no such file"):
+    with pytest.raises(FileNotFoundError, match=r"b.mp4 is in the index and no longer there: is its disk away"):
         dataset.read(0, generator())
 
 

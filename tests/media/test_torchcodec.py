@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def is_there() -> bool:
         return False
 
 
+PYAV_STANDS_IN = ("open-groups.ts", "ntsc.mpg")
 needs_torchcodec = pytest.mark.skipif(not is_there(), reason="torchcodec, or FFmpeg's libraries, are not installed")
 
 
@@ -38,6 +40,13 @@ def write(folder: Path, name: str) -> Path:
     return write_film(folder / name, **FORMS[name])
 
 
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Hold what is logged: that PyAV has to decode in torchcodec's place, among others."""
+    caplog.set_level("WARNING", "fourd.media.torchcodec")
+    return caplog
+
+
 def compare(path: Path, indices: list[int], info: video.VideoInfo) -> tuple[float, float]:
     """Compare colours; give the largest and the mean difference in grey levels."""
     ours = video.decode(path, indices, info)
@@ -49,7 +58,7 @@ def compare(path: Path, indices: list[int], info: video.VideoInfo) -> tuple[floa
 
 @needs_torchcodec
 @pytest.mark.parametrize("name", FORMS)
-def test_frames_are_those_of_pyav(tmp_path: Path, name: str):
+def test_frames_are_those_of_pyav(tmp_path: Path, name: str, told: pytest.LogCaptureFixture):
     path = write(tmp_path, name)
     info = video.probe(path)
     rng = np.random.default_rng(0)
@@ -61,13 +70,51 @@ def test_frames_are_those_of_pyav(tmp_path: Path, name: str):
         largest, mean = compare(path, indices, info)
         assert largest <= 3
         assert mean <= 0.4
+    # where PyAV stands in, it was compared with itself: that shall be no more films than are known
+    assert bool(told.messages) == (name in PYAV_STANDS_IN), told.messages
 
 
 @needs_torchcodec
 @pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_turned_films_are_turned_once(tmp_path: Path, rotation: int):
+def test_turned_films_are_turned_once(tmp_path: Path, rotation: int, told: pytest.LogCaptureFixture):
     path = write_film(tmp_path / "film.mp4", rotation=rotation)
     assert compare(path, [3, 17], video.probe(path))[0] <= 3
+    assert told.messages == []
+
+
+@needs_torchcodec
+def test_what_reading_raises_comes_out_as_it_is(tmp_path: Path):
+    path = write_film(tmp_path / "film.mp4", 200)
+    info = video.probe(path)
+    opened = []
+
+    class Broken(io.BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            if len(opened) > 1 and self.tell() > 0:
+                raise OSError(5, "the disk is gone")
+            return super().read(size)
+
+    def open_again() -> io.BufferedReader:
+        opened.append(1)
+        return Broken(io.FileIO(path))
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        video.decode(StoredFile("piece", path.stat().st_size, open_again), [150], info, decoder="torchcodec")
+
+
+class Failing:
+    def __init__(self, *_: object, **__: object) -> None:
+        raise RuntimeError("no codec for this")
+
+
+def test_where_torchcodec_fails_pyav_decodes_and_it_is_told(
+    tmp_path: Path, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_film(tmp_path / "film.mp4")
+    info = video.probe(path)
+    monkeypatch.setattr("fourd.media.torchcodec._decoder_class", lambda: Failing)
+    assert torch.equal(video.decode(path, [3], info, decoder="torchcodec"), video.decode(path, [3], info))
+    assert told.messages == [f"torchcodec: {path}: no codec for this; PyAV decodes it"]
 
 
 @needs_torchcodec
