@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fourd import checkpoint, loader, provenance, run_folder, weights
-from fourd.loader import GlobalShuffle, Loaded, Shuffle
+from fourd.loader import Batches, GlobalShuffle, Loaded, Shuffle
 from fourd.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from fourd.parallel import Precision, autocast, find_device, materialise, reproducible, require_finite, to_device
 from fourd.telemetry import Telemetry
@@ -122,9 +122,10 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
         log.info("resume %s after step %d", out, first_step)
 
     steps = range(first_step, config.steps)
-    with Telemetry(out, title, config.steps, first_step) as telemetry, reproducible(device):
+    batches = _batches(dataset, config, steps)
+    with Telemetry(out, title, config.steps, first_step) as telemetry, reproducible(device), batches.explaining():
         window = _Window(telemetry, config, out)
-        for step, loaded in zip(steps, window.waiting_for(_batches(dataset, config, steps)), strict=True):
+        for step, loaded in zip(steps, window.waiting_for(batches), strict=True):
             torch.manual_seed(hash((config.seed, step)))
             set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
             batch = loader.masked_views(to_device(loaded.batch, device), config.repeat)
@@ -152,7 +153,7 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     return objective
 
 
-def _batches(dataset: Dataset, config: RunConfig, steps: range) -> Iterator[Loaded]:
+def _batches(dataset: Dataset, config: RunConfig, steps: range) -> Batches:
     """Read the clips of each step."""
     return loader.batches(
         dataset,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 
@@ -22,6 +24,7 @@ class ClipsConfig(DatasetConfig):
     listed: tuple[str, ...] = ()
     failing: tuple[int, ...] = ()
     hanging: tuple[int, ...] = ()
+    crashing: tuple[int, ...] = ()
 
     def build(self) -> Clips:
         return Clips(self)
@@ -42,6 +45,8 @@ class Clips(Dataset):
             raise UnreadableVideo(f"clip-{index}", "damaged in the middle")
         if index in self.config.failing:
             raise OSError("the disk is gone")
+        if index in self.config.crashing:
+            os.kill(os.getpid(), signal.SIGSEGV)
         if index in self.config.hanging:
             time.sleep(600)
         number = self.config.first + index

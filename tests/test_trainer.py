@@ -369,8 +369,13 @@ def test_clips_that_cannot_be_read_for_no_fault_of_theirs_stop_the_run(tmp_path)
 
 
 def test_a_worker_that_hangs_stops_the_run(tmp_path):
-    with pytest.raises(TimeoutError, match="gave nothing for 5 s: it hangs"):
+    with pytest.raises(TimeoutError, match=r"gave nothing for 5 s: it hangs.*numbers in the dataset\): 7$"):
         fit(run(data=ClipsConfig(12, hanging=(7,)), num_workers=1, worker_timeout_s=5.0), tmp_path)
+
+
+def test_a_worker_that_crashes_stops_the_run_and_the_clip_is_named(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"a worker of the loader died: .*numbers in the dataset\): 7\."):
+        fit(run(data=ClipsConfig(12, crashing=(7,)), num_workers=1), tmp_path)
 
 
 def test_views_of_a_clip_are_counted_apart_from_clips(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 import torch.utils.data
 
 from fourd.loader.order import Draw, Order
@@ -14,6 +16,7 @@ from fourd.storage import StorageError
 from fourd.types import Batch, Dataset, concatenate
 
 _MAX_SUBSTITUTES = 16
+_NONE = -1
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class _Failed:
 class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
     """Read what stands at a position of a run."""
 
-    def __init__(self, dataset: Dataset, order: Order, batch_size: int) -> None:
+    def __init__(self, dataset: Dataset, order: Order, batch_size: int, num_workers: int = 0) -> None:
         self.dataset, self.order, self.batch_size = dataset, order, batch_size
+        # which clip each worker reads, in memory that outlives it: a worker that dies cannot say it
+        self.being_read = torch.full((num_workers,), _NONE, dtype=torch.int64).share_memory_()
 
     def __getitem__(self, position: int) -> Loaded | _Failed:
         draw = self.order.draw(position)
@@ -60,13 +65,25 @@ class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
             if index in lost:
                 continue
             try:
-                batch = self.dataset.read(index, wanted.rng())
+                with self._noting(index):
+                    batch = self.dataset.read(index, wanted.rng())
             except UnreadableVideo as error:
                 lost[index] = error
             else:
                 return Loaded(batch, tuple(Quarantined(str(e.path), e.reason, batch.key[0]) for e in lost.values()))
         reasons = "; ".join(f"{error.path}: {error.reason}" for error in list(lost.values())[:3])
         raise ValueError(f"{len(lost)} clips in a row cannot be decoded ({reasons}, ...): check the videos")
+
+    @contextmanager
+    def _noting(self, index: int) -> Iterator[None]:
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            self.being_read[worker.id] = index
+        try:
+            yield
+        finally:
+            if worker is not None:
+                self.being_read[worker.id] = _NONE
 
 
 def _collate(items: list[Loaded | _Failed]) -> Loaded | _Failed:
@@ -89,20 +106,21 @@ def batches(
     world: int = 1,
     micro: int = 1,
     timeout_s: float = 0.0,
-) -> Iterator[Loaded]:
+) -> Batches:
     """Give the batch of each step in `steps`, read ahead by worker processes when there are any.
 
     batch_size: clips of all ranks together; a rank gets its share of the slots of every step, in order. micro: give a
-    rank's share in so many parts, one after the other, for gradients that are added up. timeout_s: end the run where a
-    worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot holds.
-    Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError; ValueError where 16
-    draws in a row cannot be decoded, or a rank or a part would get no clip.
+    rank's share in so many parts, one after the other, for gradients that are added up. timeout_s: end the run where
+    a worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot holds.
+    Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError and ChildProcessError,
+    naming the clips that were being read, where a worker hangs or dies; ValueError where 16 draws in a row cannot be
+    decoded, or a rank or a part would get no clip.
     """
     if not 0 <= rank < world <= batch_size:
         raise ValueError(f"rank {rank} of {world} in batches of {batch_size}: expected rank < world <= batch_size")
     if not 1 <= micro <= batch_size // world:
         raise ValueError(f"micro is {micro}: expected 1 to the clips of a rank, {batch_size // world}")
-    positions = _Positions(dataset, Order(dataset.corpora, seed, shuffle), batch_size)
+    positions = _Positions(dataset, Order(dataset.corpora, seed, shuffle), batch_size, num_workers)
     slots = _Slots(batch_size, steps, rank, world, micro)
     reader = torch.utils.data.DataLoader(
         positions,
@@ -112,7 +130,7 @@ def batches(
         multiprocessing_context="spawn" if num_workers else None,
         timeout=timeout_s if num_workers else 0.0,
     )
-    return _checked(iter(reader), timeout_s)
+    return Batches(iter(reader), timeout_s, positions)
 
 
 def once(dataset: Dataset, batch_size: int, num_clips: int, seed: int = 0) -> Iterator[Loaded]:
@@ -120,7 +138,7 @@ def once(dataset: Dataset, batch_size: int, num_clips: int, seed: int = 0) -> It
     positions = _Positions(dataset, Order(dataset.corpora, seed), batch_size)
     places = range(num_clips)
     parts = (places[start : start + batch_size] for start in range(0, num_clips, batch_size))
-    return _checked((_collate([positions[place] for place in part]) for part in parts), 0.0)
+    return Batches((_collate([positions[place] for place in part]) for part in parts), 0.0, positions)
 
 
 @dataclass(frozen=True)
@@ -147,22 +165,46 @@ def _part(whole: range, number: int, of: int) -> range:
     return whole[len(whole) * number // of : len(whole) * (number + 1) // of]
 
 
-def _checked(loaded: Iterator[Loaded | _Failed], timeout_s: float) -> Iterator[Loaded]:
-    while True:
-        try:
-            found = next(loaded)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "timed out" in str(error):
-                raise TimeoutError(
-                    f"a worker of the loader gave nothing for {timeout_s:g} s: it hangs, or reading is slower than "
-                    "worker_timeout_s allows"
-                ) from error
-            raise
+class Batches(Iterator[Loaded]):
+    """Give one batch after the other, and say what was being read where a worker hangs or dies."""
+
+    def __init__(self, loaded: Iterator[Loaded | _Failed], timeout_s: float, positions: _Positions) -> None:
+        """Take what gives batches; made by `batches`."""
+        self._loaded, self._timeout_s, self._positions = loaded, timeout_s, positions
+
+    def __next__(self) -> Loaded:
+        with self.explaining():
+            found = next(self._loaded)
         if isinstance(found, _Failed):
             raise StorageError(found.message)
-        yield found
+        return found
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Name the clips being read when a worker dies; torch raises that wherever the main process happens to be."""
+        try:
+            yield
+        except RuntimeError as error:
+            named = _named(error, self._timeout_s, self._positions)
+            if named is error:
+                raise
+            raise named from error
+
+
+def _named(error: RuntimeError, timeout_s: float, positions: _Positions) -> Exception:
+    """Say which clips were being read when a worker hung or died; give other errors as they are."""
+    clips = ", ".join(str(index) for index in positions.being_read.tolist() if index != _NONE) or "none"
+    if "timed out" in str(error):
+        return TimeoutError(
+            f"a worker of the loader gave nothing for {timeout_s:g} s: it hangs, or reading is slower than "
+            f"worker_timeout_s allows. Clips being read (numbers in the dataset): {clips}"
+        )
+    if "DataLoader worker" in str(error):
+        return ChildProcessError(
+            f"a worker of the loader died: {str(error).strip().splitlines()[0]} Clips being read (numbers in the "
+            f"dataset): {clips}. `fourd data check` finds films that crash a decoder, and takes them out"
+        )
+    return error
 
 
 def in_order(dataset: Dataset, batch_size: int, seed: int = 0) -> Iterator[Batch]:

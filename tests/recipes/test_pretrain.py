@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fourd.datasets import video_shards
 from fourd.datasets.video_files import VideoFilesConfig, index_in_cache
-from fourd.datasets.video_shards import VideoShardsConfig
+from fourd.datasets.video_shards import VideoShardsConfig, write_pieces
 from fourd.index.build import build_index
 from fourd.index.pieces import KIND, SCHEMA
 from fourd.index.table import RowTable, RowWriter
 from fourd.recipes.pretrain import clips_of, laptop
+from tests.datasets.test_video_shards import encode
 from tests.films import write_film
 
 
@@ -31,7 +34,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_a_folder_or_url_is_of_films(tmp_path: Path):
-    for data in (str(tmp_path), "s3://bucket/films", str(tmp_path / "nowhere")):
+    for data in (str(tmp_path), "memory://bucket/films", str(tmp_path / "nowhere")):
         clips, held_out = clips_of(data, 16, 112)
         films = {"num_frames": 16, "size": 112, "index_path": index_in_cache(data)}
         assert clips == VideoFilesConfig(data, part="train", **films)
@@ -82,3 +85,20 @@ def test_another_file_is_refused_with_what_it_is(tmp_path: Path):
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(ValueError, match=r"x\.parquet is a file, no index of fourd: expected a folder of films"):
         clips_of(str(path), 4, 32)
+
+
+def test_a_prepared_corpus_in_an_object_store_is_found(tmp_path: Path):
+    folder = tmp_path / "corpus"
+    write_pieces(folder, [encode(0), encode(50)], num_frames=24)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder / "shards"), "/prepared/shards", recursive=True)
+    memory.put(str(folder / "train.parquet"), "/prepared/train.parquet")
+    with pytest.raises(ValueError, match=r"not complete: expected train\.parquet and held_out\.parquet"):
+        clips_of("memory://prepared", 4, 32)
+    memory.put(str(folder / "train.parquet"), "/prepared/held_out.parquet")
+    train, held_out = clips_of("memory://prepared/", 4, 32)
+    assert (len(train.build()), len(held_out.build())) == (2, 2)
+    train.build().read(0, np.random.default_rng(0))
+    only, nothing = clips_of("memory://prepared/train.parquet", 4, 32)
+    assert (len(only.build()), nothing) == (2, None)
+    memory.rm("/prepared", recursive=True)
