@@ -277,3 +277,20 @@ def test_other_processes_read_the_same_rows(path: Path, method: str):
     assert _names(pickle.loads(pickle.dumps(selection)), range(50)) == wanted
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.starmap(_names, [(selection, range(50))] * 4) == [wanted] * 4
+
+
+def test_a_table_that_was_written_again_is_not_taken_for_the_one_that_was_sent(tmp_path: Path):
+    path = tmp_path / "rows.parquet"
+    schema = pa.schema([("number", pa.int64())])
+
+    def write(numbers: range) -> None:
+        with RowWriter(path, schema, "numbers") as writer:
+            for number in numbers:
+                writer.write({"number": number})
+
+    write(range(5))
+    sent = pickle.dumps(RowTable(path, "numbers"))
+    assert pickle.loads(sent).row(2) == {"number": 2}
+    write(range(1, 6))
+    with pytest.raises(ValueError, match="was written again while it was in use: start again"):
+        pickle.loads(sent)
