@@ -17,7 +17,7 @@ _MOST_LINES = 9
 
 
 def contact_sheet(pictures: Sequence[tuple[str, UInt8[np.ndarray, "h w 3"] | None]]) -> Image.Image:
-    """Draw pictures in a grid, each over its name; where there is none, the text stands on a red tile instead.
+    """Draw pictures in a grid, each over its name; where there is none, the text stands on a grey tile instead.
 
     Raises: ValueError for no pictures.
     """
@@ -37,7 +37,7 @@ def _draw(sheet: Image.Image, corner: tuple[int, int], text: str, picture: UInt8
     draw = ImageDraw.Draw(sheet)
     lines = textwrap.wrap(_plain(text), _LETTERS)
     if picture is None:
-        draw.rectangle((left + 2, top + 2, left + _TILE - 3, top + _TILE + _CAPTION - 3), fill=(120, 24, 24))
+        draw.rectangle((left + 2, top + 2, left + _TILE - 3, top + _TILE + _CAPTION - 3), fill=(96, 96, 96))
         draw.multiline_text((left + 6, top + 6), "\n".join(lines[:_MOST_LINES]), fill=(255, 255, 255))
         return
     image = Image.fromarray(picture)

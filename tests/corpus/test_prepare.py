@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fourd.corpus.backends import Workers
@@ -198,23 +200,94 @@ def test_what_cannot_be_used_is_listed_with_its_reason_and_the_rest_is_used(tmp_
 
 
 def test_a_film_that_changed_since_it_was_indexed_is_not_used(tmp_path):
-    folder = write_films(tmp_path / "films", count=3)
+    folder = write_films(tmp_path / "films", count=2)
     index = index_of(folder)
     write_film(folder / "film.1.mp4", 50, gop=5)
-    (folder / "film.2.mp4").unlink()
     prepare([index], tmp_path / "out", SMALL, ONE)
     listed = (tmp_path / "out" / "unusable.csv").read_text()
     assert "film.1.mp4,0.000,changed since it was indexed" in listed
-    assert "film.2.mp4,0.000,gone since it was indexed" in listed
     assert by_film(tmp_path / "out").keys() == {"film.0.mp4"}
 
 
-def test_films_that_are_not_mounted_stop_the_run(tmp_path):
-    folder = write_films(tmp_path / "films", count=1)
+def test_a_film_that_is_not_there_stops_the_run_which_goes_on_once_it_is_back(tmp_path):
+    folder = write_films(tmp_path / "films", count=3)
+    index = index_of(folder)
+    config = changed(item_s=2.0)
+    (folder / "film.1.mp4").rename(tmp_path / "away.mp4")
+    with pytest.raises(FileNotFoundError, match=r"film.1.mp4 is not there.*fourd data index"):
+        prepare([index], tmp_path / "out", config, ONE)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "work" / "items").rglob("*.parquet")}
+    assert done
+    (tmp_path / "away.mp4").rename(folder / "film.1.mp4")
+    prepare([index], tmp_path / "out", config, ONE)
+    assert by_film(tmp_path / "out").keys() == {"film.0.mp4", "film.1.mp4", "film.2.mp4"}
+
+
+@pytest.mark.parametrize("leaves_mount_point", [False, True])
+def test_films_that_are_not_mounted_stop_the_run_and_cost_nothing(tmp_path, leaves_mount_point):
+    folder = write_films(tmp_path / "films", count=2)
     index = index_of(folder)
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError):
+    if leaves_mount_point:
+        folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"film.0.mp4 is not there.*mount"):
         prepare([index], tmp_path / "out", SMALL, ONE)
+    if leaves_mount_point:
+        folder.rmdir()
+    (tmp_path / "elsewhere").rename(folder)
+    assert prepare([index], tmp_path / "out", SMALL, ONE).counts["unusable_pieces"] == 0
+    assert by_film(tmp_path / "out").keys() == {"film.0.mp4", "film.1.mp4"}
+
+
+def test_films_that_are_almost_all_gap_are_listed_and_not_used(tmp_path):
+    folder = write_films(tmp_path / "films", count=1)
+    write_film(folder / "gap.mkv", 5, times_s=[0, 0.04, 0.08, 0.12, 90 * 86400.0])
+    prepare([index_of(folder)], tmp_path / "out", SMALL, ONE)
+    listed = (tmp_path / "out" / "unusable.csv").read_text()
+    assert "gap.mkv,0.000," in listed
+    assert "5 frames in 7776000 s" in listed
+    films = counts_of(tmp_path / "out")["films"]
+    assert (films["used"], films["unusable"]) == (1, 1)
+    assert films["hours"] < 0.01
+
+
+def test_an_index_of_another_kind_is_not_taken_for_a_list(films, tmp_path):
+    table = pa.table({"path": ["film.0.mp4"]}).replace_schema_metadata({"kind": "fourd film index 1"})
+    pq.write_table(table, films / ".old.parquet")
+    with pytest.raises(ValueError, match=r"'fourd film index 1'.*'fourd film index 3'.*fourd data index"):
+        prepare([str(films / ".old.parquet")], tmp_path / "out", SMALL, ONE)
+    (films / ".old.parquet").unlink()
+
+
+def test_films_that_were_added_since_are_counted_and_told(tmp_path, capsys):
+    folder = write_films(tmp_path / "films", count=2)
+    first = prepare([str(folder)], tmp_path / "out", SMALL, ONE)
+    assert first.added == 0
+    assert prepare([str(folder)], tmp_path / "out", SMALL, ONE).added == 0
+    assert "added" not in capsys.readouterr().err
+    write_film(folder / "new.mp4", 50)
+    (folder / "notes.txt").write_text("not a film")
+    again = prepare([str(folder)], tmp_path / "out", SMALL, ONE)
+    assert (again.added, again.counts) == (1, first.counts)
+    told = capsys.readouterr().err
+    assert "1 film was added" in told
+    assert "--out" in told
+    folder.rename(tmp_path / "away")
+    assert prepare([str(folder)], tmp_path / "out", SMALL, ONE).added is None
+    assert "cannot be searched" in capsys.readouterr().err
+
+
+def test_indexes_are_written_in_large_groups_of_rows_whatever_the_shards(films, tmp_path, monkeypatch):
+    monkeypatch.setattr("fourd.corpus.prepare.shards.ROWS_PER_GROUP", 7)
+    config = changed(shard_mb=0.005, piece_s=0.4, held_out=0.0)
+    assert prepare([index_of(films)], tmp_path / "out", config, ONE).counts["train"]["shards"] > 7
+    footer = pq.read_metadata(tmp_path / "out" / "train.parquet")
+    sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    assert sizes[:-1] == [7] * (len(sizes) - 1)
+    assert len(sizes) > 3
+    assert sorted(members_of(tmp_path / "out")) == sorted(
+        f"{piece.key}.{kind}" for piece in rows_of(tmp_path / "out") for kind in ("mp4", "json")
+    )
 
 
 # ----------------------------------------------------------------------------- the plan

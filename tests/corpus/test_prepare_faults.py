@@ -1,5 +1,8 @@
+import dataclasses
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from fourd.corpus.backends import Workers
 from fourd.corpus.prepare import folder, items, run, shards
 from fourd.corpus.prepare.run import prepare
-from fourd.isolation import Limits
+from fourd.isolation import Limits, isolated_map
 from tests.corpus import breaking
 from tests.corpus.small_corpus import MANY_ITEMS, SMALL, all_rows, bytes_of, counts_of, index_of, write_films
 
@@ -70,6 +73,44 @@ def test_a_second_run_in_the_same_folder_is_refused(films, tmp_path, monkeypatch
         pytest.raises(ValueError, match="another fourd data prepare is at work"),
     ):
         prepare([films], tmp_path, SMALL, Workers(workers=1))
+
+
+def test_a_second_run_that_waits_for_the_first_finds_what_it_made(films, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(prepare, [films], tmp_path / "out", SMALL, Workers(workers=1)) for _ in range(3)]
+    assert all(run.result().counts == counts_of(tmp_path / "out") for run in runs)
+    assert not (tmp_path / "out" / "work").exists()
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.1, 0.13])
+def test_a_lock_can_be_had_again_and_again_while_its_folder_goes(tmp_path, delay_s):
+    corpus = folder.CorpusFolder(tmp_path)
+
+    def second():
+        with folder.locked(corpus):
+            folder.remove_work(corpus)
+
+    with ThreadPoolExecutor(4) as pool:
+        with folder.locked(corpus):
+            runs = [pool.submit(second) for _ in range(4)]
+            time.sleep(delay_s)
+            folder.remove_work(corpus)
+        assert [run.result() for run in runs] == [None] * 4
+    assert not corpus.work.exists()
+
+
+@pytest.mark.parametrize(("item_s", "times"), [(600.0, 1), (1.0, 3), (0.01, items._MOST_TIMES)])
+def test_a_long_span_may_take_longer_but_not_for_ever(films, tmp_path, monkeypatch, item_s, times):
+    seen = []
+
+    def recorded(function, jobs, num_workers, limits):
+        seen.append(limits.seconds)
+        return isolated_map(function, jobs, num_workers, limits)
+
+    monkeypatch.setattr(items, "isolated_map", recorded)
+    config = dataclasses.replace(SMALL, piece_s=None, item_s=item_s)
+    prepare([films], tmp_path / "out", config, Workers(workers=1), Limits(seconds=100.0))
+    assert max(seen) // 100 == times
 
 
 def test_bytes_that_are_lost_on_the_way_stop_the_run(films, tmp_path, monkeypatch):

@@ -135,6 +135,16 @@ def test_a_film_whose_first_frame_is_damaged_is_listed_and_nothing_else(tmp_path
     assert all(row.unusable or row.dropped for row in found.rows)
 
 
+def test_a_piece_without_a_single_frame_is_listed_however_short_pieces_may_be(tmp_path):
+    path = write_film(tmp_path / "a.mp4", 60, gop=100, b_frames=0)
+    film = film_at(path)
+    _spoil(path, frame=0)
+    film = dataclasses.replace(film, fingerprint=sample_sha256(str(path), film.num_bytes))
+    found = encoded(film, path, SMALL, min_piece_s=0.0)
+    assert not found.pictures
+    assert all(row.unusable for row in found.rows)
+
+
 def test_the_same_film_gives_the_same_bytes(tmp_path):
     path = write_film(tmp_path / "a.mp4", 60)
     encoded(film_at(path), path)

@@ -146,6 +146,16 @@ def test_shards_are_of_like_size_and_a_piece_may_be_larger_than_one():
     assert large["shard"].to_pylist() == ["train-00000", "train-00001", "train-00002"]
 
 
+def test_shards_are_of_like_size_where_bytes_times_shards_pass_64_bits():
+    config = dataclasses.replace(SMALL, held_out=0.0, shard_mb=200_000_000.0)
+    kept = choose(rows(300, num_bytes=10**16), config).kept  # 3 * 10**18 bytes in 15000 shards, of which 300 are used
+    assert len(kept["shard"].unique()) == 300
+    kept = choose(rows(300, num_bytes=10**16), dataclasses.replace(config, shard_mb=10.0**11)).kept
+    counts = [count["counts"] for count in kept["shard"].value_counts().to_pylist()]
+    assert counts == [10] * 30
+    assert kept["shard"].to_pylist() == sorted(kept["shard"].to_pylist())
+
+
 def test_another_seed_gives_another_order():
     orders = [choose(rows(50), dataclasses.replace(SMALL, seed=seed)).kept["key"].to_pylist() for seed in (0, 1)]
     assert orders[0] != orders[1]

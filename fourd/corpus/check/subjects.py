@@ -38,7 +38,7 @@ class Subject(ABC):
 
     @abstractmethod
     def find(self, clips: frozenset[str]) -> list[int]:
-        """Number the rows of clips that a run's quarantine names."""
+        """Find the rows of clips that a run's quarantine names."""
 
 
 class FilmsSubject(Subject):
@@ -84,7 +84,7 @@ class PiecesSubject(Subject):
 
 
 def _rows_with(table: RowTable, column: str, values: Iterable[str]) -> list[int]:
-    """Number the rows whose text is one of several."""
+    """Find the rows whose text is one of several."""
     wanted, start, found = pa.array(sorted(set(values)), pa.string()), 0, list[int]()
     for group in table.groups([column]):
         places = np.flatnonzero(pc.is_in(group[column], value_set=wanted).to_numpy())

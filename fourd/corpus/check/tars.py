@@ -54,18 +54,17 @@ def read_members(path: Path) -> list[Member | Refused]:
 
 def _members(tar: tarfile.TarFile, path: Path, found: list[Member | Refused]) -> Iterator[tarfile.TarInfo]:
     """Give one member after the other, up to the end, to damage, or to the most that are looked at."""
-    place = -1
+    num_bytes = path.stat().st_size
     for _ in range(MAX_MEMBERS):
         member = tar.next()
         if member is None:
             found += _why_ended(path, tar.offset)  # type: ignore[attr-defined] # typeshed does not know it
             return
-        if member.offset <= place:
-            found.append(Refused("", "its headers lead backwards: what follows is not looked at"))
-            return
-        place = member.offset
         tar.members.clear()  # type: ignore[attr-defined] # tarfile keeps them all
         yield member
+        if not member.offset < tar.offset <= num_bytes:  # type: ignore[attr-defined]
+            found.append(Refused("", "a header leads backwards or beyond the end: what follows is not looked at"))
+            return
     found.append(Refused("", f"more than {MAX_MEMBERS} members: the rest is not looked at"))
 
 

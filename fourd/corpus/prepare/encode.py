@@ -118,7 +118,7 @@ def _encoded(job: SpanJob, plan: PiecePlan, pictures: _Pictures, out: BinaryIO) 
                     greys.append(pictures.grey())
         except UnreadableVideo as error:
             problem = error.reason
-    if problem is not None and is_short(max(piece.num_frames, 1), job.config):
+    if problem is not None and (not piece.num_frames or is_short(piece.num_frames, job.config)):
         return replace(row, unusable=problem)
     width, height = pictures.size
     row = replace(row, num_frames=piece.num_frames, width=width, height=height, unusable=problem)

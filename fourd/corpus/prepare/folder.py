@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ class CorpusFolder:
     def description(self) -> Path:
         """Name the file that says what the corpus is, which is written last."""
         return self.out / "prepare.json"
+
+    @property
+    def lock(self) -> Path:
+        """Name the file that keeps a second run out."""
+        return self.work / "lock"
 
     @property
     def claim(self) -> Path:
@@ -107,12 +113,17 @@ def commit_json(folder: CorpusFolder, path: Path, value: Mapping[str, Any]) -> N
 @contextmanager
 def locked(folder: CorpusFolder) -> Iterator[None]:
     """Keep a second run out of a folder; raise ValueError where one is at work in it."""
-    folder.work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.work / "lock")
-    try:
-        lock.acquire(timeout=_PATIENCE_S)
-    except Timeout as error:
-        raise ValueError(f"another fourd data prepare is at work in {folder.out}: wait for it, or end it") from error
+    lock = FileLock(folder.lock)
+    while not lock.is_locked:
+        folder.work.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=_PATIENCE_S)
+        except Timeout as error:
+            raise ValueError(
+                f"another fourd data prepare is at work in {folder.out}: wait for it, or end it"
+            ) from error
+        except FileNotFoundError:
+            continue  # the other one finished, and removed the folder
     try:
         yield
     finally:
@@ -156,10 +167,18 @@ def _differences(earlier: Any, now: Any, path: str) -> list[str]:
 
 
 def remove_work(folder: CorpusFolder) -> None:
-    """Remove what a finished corpus does not need; the claim goes last, so that a kill leaves what can be taken up."""
-    for path in sorted(folder.work.iterdir(), key=lambda path: path == folder.claim):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    folder.work.rmdir()
+    """Remove what a finished corpus does not need; the lock goes last, so that only one run removes the rest.
+
+    A run that waits for the lock then makes a new one, finds the corpus finished, and removes what is left.
+    """
+    with suppress(FileNotFoundError):  # that other run was here first
+        for path in sorted(folder.work.iterdir(), key=lambda path: path == folder.lock):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        try:
+            folder.work.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise

@@ -41,6 +41,10 @@ ROWS = pa.schema(
 _TRIES = 2
 """A span whose worker dies is tried once more, since not every death is the film's fault."""
 
+_MOST_TIMES = 24
+"""How many times longer than an item's length gives it a long span may take at most: its length is what a file claims.
+"""
+
 
 @dataclass(frozen=True)
 class ItemJob:
@@ -86,7 +90,7 @@ def _attempt(job: ItemJob, place: Path, spans: dict[int, Span]) -> dict[int, Spa
     if not spans:
         return {}
     longest = max(span_s(span, job.config) / job.config.item_s for span in spans.values())
-    limits = replace(job.limits, seconds=job.limits.seconds * max(1.0, longest))
+    limits = replace(job.limits, seconds=job.limits.seconds * min(max(1.0, longest), _MOST_TIMES))
     jobs = [SpanJob(job.root, span, job.config, _span_path(place, number)) for number, span in spans.items()]
     with closing(isolated_map(encode_span, jobs, 1, limits)) as done:
         return dict(zip(spans, (result for _, result in done), strict=True))

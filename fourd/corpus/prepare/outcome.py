@@ -15,6 +15,7 @@ import pyarrow as pa
 import fourd
 from fourd.corpus.prepare.config import PrepareConfig
 from fourd.corpus.prepare.folder import CorpusFolder, commit_json
+from fourd.corpus.prepare.plan import why_unusable
 from fourd.corpus.prepare.selection import SPLITS, Choice
 from fourd.index.films import FilmIndex
 
@@ -24,8 +25,8 @@ KIND = "fourd prepared corpus 1"
 def counts_of(index: FilmIndex, rows: pa.Table, choice: Choice, config: PrepareConfig) -> dict[str, Any]:
     """Count films, hours, pieces and bytes, kept and not."""
     usable, unusable, seconds = 0, 0, 0.0
-    for group in index.table.groups(["last_s"]):
-        lengths = [length for length in group["last_s"].to_pylist() if length is not None]
+    for group in index.table.groups(["num_frames", "last_s"]):
+        lengths = usable_lengths(group, config)
         usable, unusable, seconds = usable + len(lengths), unusable + len(group) - len(lengths), seconds + sum(lengths)
     return {
         "films": {"used": usable, "unusable": unusable, "hours": round(seconds / 3600, 6)},
@@ -33,6 +34,12 @@ def counts_of(index: FilmIndex, rows: pa.Table, choice: Choice, config: PrepareC
         "dropped": dict(sorted(Counter(choice.dropped["reason"].to_pylist()).items())),
         "unusable_pieces": sum(reason is not None for reason in rows["unusable"].to_pylist()),
     }
+
+
+def usable_lengths(films: pa.Table, config: PrepareConfig) -> list[float]:
+    """Give the seconds of each film of use, of columns `num_frames` and `last_s` of an index."""
+    both = zip(films["num_frames"].to_pylist(), films["last_s"].to_pylist(), strict=True)
+    return [last_s for count, last_s in both if last_s is not None and why_unusable(count, last_s, config) is None]
 
 
 def _count_split(kept: pa.Table, split: str, config: PrepareConfig) -> dict[str, Any]:
@@ -50,17 +57,18 @@ def _count_split(kept: pa.Table, split: str, config: PrepareConfig) -> dict[str,
 
 def write_unusable(path: Path, index: FilmIndex, rows: pa.Table, config: PrepareConfig) -> None:
     """List what could not be used and why: whole films, and films from a time on. The list may be empty."""
-    found = sorted([*_unusable_films(index), *_unusable_pieces(rows, config)])
+    found = sorted([*_unusable_films(index, config), *_unusable_pieces(rows, config)])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "from_s", "reason"])
         writer.writerows((name, f"{from_s:.3f}", reason) for name, from_s, reason in found)
 
 
-def _unusable_films(index: FilmIndex) -> Iterator[tuple[str, float, str]]:
+def _unusable_films(index: FilmIndex, config: PrepareConfig) -> Iterator[tuple[str, float, str]]:
     """List films of which nothing can be used, from 0 s on, and those that end with damage, from there on."""
-    for group in index.table.groups(["path", "reason", "damage", "last_s"]):
-        for path, reason, damage, last_s in zip(*(column.to_pylist() for column in group.columns), strict=True):
+    for group in index.table.groups(["path", "reason", "damage", "num_frames", "last_s"]):
+        for path, found, damage, count, last_s in zip(*(c.to_pylist() for c in group.columns), strict=True):
+            reason = why_unusable(count, last_s, config) if found is None else found
             if reason is not None:
                 yield path, 0.0, reason
             elif damage is not None:

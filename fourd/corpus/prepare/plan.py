@@ -16,6 +16,10 @@ from fourd.media import VideoInfo
 
 _ROUNDING_S = 1e-6
 
+_MOST_REPEATS = 100
+"""How often the frames of a film may be shown, on average, at the corpus's rate. A file of a few KB can claim a gap of
+years, which would be encoded frame by frame. Not from the paper."""
+
 
 @dataclass(frozen=True)
 class PiecePlan:
@@ -46,6 +50,16 @@ class Item:
 def piece_key(path: str, number: int) -> str:
     """Name a piece for good, without a dot, since WebDataset takes the key to end at the first."""
     return f"{hashlib.sha256(path.encode()).hexdigest()[:20]}-{number:05d}"
+
+
+def why_unusable(num_frames: int, last_s: float, config: PrepareConfig) -> str | None:
+    """Say why a film that can be read is of no use: it is almost all gap; None where it is of use."""
+    if last_s * config.rate <= _MOST_REPEATS * num_frames:
+        return None
+    return (
+        f"{num_frames} frames in {last_s:.0f} s: at {config.fps:g} a second each would be shown more than "
+        f"{_MOST_REPEATS} times"
+    )
 
 
 def num_pieces(info: VideoInfo, config: PrepareConfig) -> int:

@@ -14,18 +14,20 @@ import pyarrow.parquet as pq
 
 from fourd import provenance
 from fourd.corpus.backends import Workers, do_all
+from fourd.corpus.prepare.added import tell_added
 from fourd.corpus.prepare.config import PrepareConfig
 from fourd.corpus.prepare.folder import CorpusFolder, commit, locked, remove_work, scratch, take
 from fourd.corpus.prepare.items import ItemJob, do_item, read_items
-from fourd.corpus.prepare.outcome import counts_of, describe, write_unusable
+from fourd.corpus.prepare.outcome import counts_of, describe, usable_lengths, write_unusable
 from fourd.corpus.prepare.piece_file import require_encoder
-from fourd.corpus.prepare.plan import items_of, span_s
+from fourd.corpus.prepare.plan import items_of, span_s, why_unusable
 from fourd.corpus.prepare.progress import StageProgress
 from fourd.corpus.prepare.selection import choose
 from fourd.corpus.prepare.shards import ShardJob, pack_shard, write_indexes
 from fourd.index import build
 from fourd.index.films import KIND as FILM_KIND
 from fourd.index.films import Film, FilmIndex
+from fourd.index.table import kind_of
 from fourd.isolation import Limits
 
 SPAN_LIMITS = Limits(seconds=7200.0)
@@ -37,11 +39,13 @@ class Prepared:
     """Say what a corpus holds.
 
     counts: as in `prepare.json`. cpu_s: seconds of a processor that encoding took in all runs together, or None where
-    the corpus was complete before.
+    the corpus was complete before. added: how many films the sources have now that the corpus was
+    not made of; None where they could not be searched. An index of films is always what it was.
     """
 
     counts: dict[str, Any]
     cpu_s: float | None
+    added: int | None = 0
 
 
 def prepare(
@@ -54,7 +58,7 @@ def prepare(
     """Make a corpus of films in the folder `out`, or go on making it.
 
     sources: one index of films (`fourd data index`), or what such an index is made of. limits: of one span of film,
-    about ten minutes; a longer one may take as much longer.
+    about ten minutes; a longer one may take as much longer, up to 24 times.
     Raises: ValueError where `out` was begun with other options, or is another's; ImportError where the encoder or the
     backend is not installed; OSError where films or the folder cannot be read or written for no fault of a film.
     """
@@ -65,16 +69,17 @@ def prepare(
     task = {"sources": [_absolute(source) for source in sources], "config": provenance.describe(config)}
     if is_index(sources):
         task["films"] = FilmIndex(sources[0]).table.fingerprint
+    added = tell_added(sources, folder.films) if folder.films.exists() else 0
     if folder.description.exists() and not folder.work.exists():
         take(folder, task)
-        return Prepared(json.loads(folder.description.read_text())["counts"], None)
+        return Prepared(json.loads(folder.description.read_text())["counts"], None, added)
     with locked(folder):
         take(folder, task)
         if not folder.description.exists():
             _Preparation(folder, config, workers, limits).run(task)
         counts, cpu_s = json.loads(folder.description.read_text())["counts"], _cpu_s(folder)
         remove_work(folder)
-    return Prepared(counts, cpu_s)
+    return Prepared(counts, cpu_s, added)
 
 
 def is_index(sources: Sequence[str]) -> bool:
@@ -88,8 +93,12 @@ def is_index(sources: Sequence[str]) -> bool:
 def _is_film_index(source: str) -> bool:
     if not source.endswith(".parquet") or "://" in source:
         return False
-    stored = pq.read_metadata(Path(source).expanduser()).metadata or {}
-    return stored.get(b"kind", b"").decode() == FILM_KIND
+    kind = kind_of(Path(source).expanduser())
+    if kind.startswith("fourd") and kind != FILM_KIND:
+        raise ValueError(
+            f"{source} is a {kind!r}: expected a {FILM_KIND!r}, or where the films are. Run `fourd data index` again"
+        )
+    return kind == FILM_KIND
 
 
 def _absolute(source: str) -> str:
@@ -126,13 +135,13 @@ class _Preparation:
         """Do the items that are not done, and count all."""
         self._num_items = 0
         self._hours: dict[int, float] = {}
-        with StageProgress("encode", _hours_of_film(index), "hours of film") as progress:
+        with StageProgress("encode", _hours_of_film(index, self.config), "hours of film") as progress:
             for number in do_all(do_item, self._item_jobs(index, progress), self.workers):
                 progress.done(self._hours.pop(number))
         return self._num_items
 
     def _item_jobs(self, index: FilmIndex, progress: StageProgress) -> Iterator[ItemJob]:
-        for item in items_of(_usable(index), self.config):
+        for item in items_of(_usable(index, self.config), self.config):
             self._num_items += 1
             hours = sum(span_s(span, self.config) for span in item.spans) / 3600
             if self.folder.item(item.number, ".parquet").exists():
@@ -180,13 +189,17 @@ class _Preparation:
                 yield ShardJob(self.folder.out, name, rows.to_pylist(), float(self.config.rate))
 
 
-def _usable(index: FilmIndex) -> Iterator[Film]:
-    return (film for film in index.films() if film.info is not None)
+def _usable(index: FilmIndex, config: PrepareConfig) -> Iterator[Film]:
+    for film in index.films():
+        if film.info is not None:
+            last_s = float(film.info.frame_times_s[-1])
+            if why_unusable(film.info.num_frames, last_s, config) is None:
+                yield film
 
 
-def _hours_of_film(index: FilmIndex) -> float:
-    lengths = (length for group in index.table.groups(["last_s"]) for length in group["last_s"].to_pylist())
-    return sum(length for length in lengths if length is not None) / 3600
+def _hours_of_film(index: FilmIndex, config: PrepareConfig) -> float:
+    groups = index.table.groups(["num_frames", "last_s"])
+    return sum(sum(usable_lengths(group, config)) for group in groups) / 3600
 
 
 def _bytes_by_shard(kept: pa.Table) -> tuple[list[str], list[float]]:

@@ -112,7 +112,8 @@ def _one_split(rows: pa.Table, split: str, config: PrepareConfig) -> pa.Table:
     sizes = ordered["num_bytes"].to_numpy().astype(np.int64)
     total = int(sizes.sum())
     num_shards = max(1, round(total / (config.shard_mb * 10**6)))
-    numbers = (np.cumsum(sizes) - sizes) * num_shards // max(total, 1)
+    starts = [-(-total * number // num_shards) for number in range(num_shards)]  # the products pass 64 bits
+    numbers = np.searchsorted(np.array(starts, np.int64), np.cumsum(sizes) - sizes, side="right") - 1
     names = [f"{split}-{number:05d}" for number in _without_gaps(numbers).tolist()]
     return ordered.append_column("shard", pa.array(names, pa.string()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from fourd.corpus.prepare.folder import CorpusFolder, commit, scratch, shard_pat
 from fourd.corpus.prepare.selection import SPLITS
 from fourd.index import pieces
 from fourd.index.pieces import Piece, Timing
-from fourd.index.table import RowWriter
+from fourd.index.table import ROWS_PER_GROUP, RowWriter
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,17 @@ def write_indexes(folder: CorpusFolder, names: Sequence[str], timing: Timing) ->
         chosen = [name for name in names if name.startswith(f"{split}-")]
         aside = folder.work / "index" / f"{split}.parquet"
         with RowWriter(aside, pieces.SCHEMA, pieces.KIND, **timing.metadata()) as writer:
-            for name in chosen:
-                for row in pq.read_table(folder.shard_rows(name)).to_pylist():
-                    writer.write(row)
+            for table in _in_groups(pq.read_table(folder.shard_rows(name)) for name in chosen):
+                writer.write_table(table)
         commit(aside, folder.out / f"{split}.parquet")
+
+
+def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join the rows of shards, and cut them into groups that are read together: one shard has far fewer."""
+    held = pieces.SCHEMA.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while len(held) >= ROWS_PER_GROUP:
+            yield held.slice(0, ROWS_PER_GROUP)
+            held = held.slice(ROWS_PER_GROUP)
+    yield held
