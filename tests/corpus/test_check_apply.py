@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +21,7 @@ from fourd.index.films import FilmIndex
 from fourd.index.table import RowTable, kind_of
 from fourd.loader import batches
 from tests.corpus.checking import checked, flip, write_films_and_index, write_prepared
+from tests.films import write_film
 
 
 @pytest.fixture
@@ -156,3 +158,39 @@ def test_a_page_of_pictures_shows_names_pictures_and_reasons():
     assert (sheet[180, 170] == 96).all()
     with pytest.raises(ValueError, match="no picture to draw"):
         contact_sheet([])
+
+
+def without_packets(path: Path, out: Path, lost: range) -> Path:
+    """Copy a film of one key frame without the packets of some frames, but with their place in the index of frames."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for number, packet in enumerate(packet for packet in source.demux(stream) if packet.size):
+            if number in lost:
+                packet.update(b"\0" * packet.size)
+            packet.stream = copied
+            target.mux(packet)
+    return out
+
+
+def test_what_is_in_quarantine_is_decoded_from_end_to_end(tmp_path: Path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    write_film(folder / "whole.mp4", 60, gop=4, b_frames=0)
+    written = write_film(tmp_path / "written.mp4", 60, gop=4, b_frames=0)
+    without_packets(written, folder / "spoilt.mp4", range(9, 12))
+    path, quarantine = tmp_path / "films.parquet", tmp_path / "quarantine.jsonl"
+    build_index([str(folder)], path, num_workers=1)
+    quarantine.write_text(
+        json.dumps({"step": 3, "path": "spoilt.mp4", "reason": "x", "substitute": "whole.mp4"}) + "\n"
+    )
+    assert checked(path).reasons == {}, "three frames of it are well"
+    assert set(checked(path, quarantine=quarantine).reasons) == {"spoilt.mp4"}
+
+
+def test_films_are_not_at_fault_where_their_folder_is_empty_as_without_its_disk(tmp_path: Path):
+    path = write_films_and_index(tmp_path)
+    for film in (tmp_path / "films").iterdir():
+        film.unlink()
+    result = checked(path)
+    assert (len(result.report.at_fault), len(result.report.not_judged)) == (0, 4)

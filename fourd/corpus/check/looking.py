@@ -7,7 +7,7 @@ import os
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,10 +38,14 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Item(ABC):
-    """Name something that is checked by its key, and the bytes that it takes."""
+    """Name something that is checked by its key, and the bytes that it takes.
+
+    whole: decode all of its frames, not three: a run could not decode some clip of it.
+    """
 
     key: str
     num_bytes: int
+    whole: bool = field(default=False, kw_only=True)
 
     @abstractmethod
     def look(self) -> Look:
@@ -80,15 +84,19 @@ class FilmItem(Item):
         source = film_source(self.root, self.film.path, self.film.num_bytes)
         if num_bytes != self.film.num_bytes or sample_sha256(source, num_bytes) != self.film.fingerprint:
             return Look(reason="changed since it was indexed: its size, beginning or end is another")
-        look = _decoded(source, self.film.info)
+        look = _decoded(source, self.film.info, self.whole)
         return look if version == self.film.version else Look(unread=_TOUCHED)
 
     def _found(self) -> tuple[int, str]:
-        """Give its size and version; a film counts as gone only where the folder that it lay in is there."""
+        """Give its size and version; a film counts as gone only where something else lies in its folder.
+
+        An empty folder may be one on which a disk is to be mounted.
+        """
         try:
             return store_of(self.root).about(self.film.path)
         except FileNotFoundError as error:
-            if "://" in self.root or not os.path.isdir(self.root):
+            folder = os.path.dirname(os.path.join(self.root, self.film.path))
+            if "://" in self.root or not os.path.isdir(folder) or not os.listdir(folder):
                 raise
             raise UnreadableVideo(self.film.path, NO_FILE) from error
 
@@ -117,7 +125,7 @@ class PieceItem(Item):
             return Look(reason=f"at its place in {piece.shard} stands {named}")
         if zlib.crc32(data) != piece.crc32:
             return Look(reason=f"its bytes in {piece.shard} were changed or damaged since they were indexed")
-        return _decoded(stored(piece.key, data), self.timing.describe(piece))
+        return _decoded(stored(piece.key, data), self.timing.describe(piece), self.whole)
 
     def _bytes(self, store: Store) -> bytes:
         """Read the piece, and what the tar file says of it."""
@@ -167,7 +175,7 @@ class MemberItem(Item):
         data = open_store(self.root).read(self.shard, self.offset, self.offset + self.num_bytes)
         source = stored(self.key, data)
         info = probe(source)
-        look = _decoded(source, info)
+        look = _decoded(source, info, self.whole)
         return Look(info.damage, None, look.picture, look.seconds) if info.damage else look
 
 
@@ -176,11 +184,13 @@ def stored(name: str, data: bytes) -> StoredFile:
     return StoredFile(name, len(data), lambda: io.BytesIO(data))
 
 
-def _decoded(source: FilmSource, info: VideoInfo) -> Look:
+def _decoded(source: FilmSource, info: VideoInfo, whole: bool) -> Look:
     last = info.num_frames - 1
-    wanted = np.unique(np.array([0, last // 2, last], np.int64))
-    pictures = dict(decode_pictures(source, wanted, info, num_threads=1))
-    return Look(picture=_small(pictures[last // 2]), seconds=info.duration_s)
+    wanted = np.arange(info.num_frames) if whole else np.unique(np.array([0, last // 2, last], np.int64))
+    middle = None
+    for index, picture in decode_pictures(source, wanted, info, num_threads=1):
+        middle = _small(picture) if index == last // 2 else middle
+    return Look(picture=middle, seconds=info.duration_s)
 
 
 def _small(picture: Picture) -> Picture:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ class CheckConfig:
     seed: int = 0
     """Chooses the sample."""
     quarantine: Path | None = None
-    """A run's quarantine.jsonl: the clips that it names are among those checked."""
+    """A run's quarantine.jsonl: the films and pieces that it names are among those checked, and decoded from end to
+    end."""
     num_workers: int | None = None
     """Rows that are checked at once; by default one for each processor."""
 
@@ -56,13 +57,16 @@ def check(
     report = Report(on_problem)
     clips = quarantined(config.quarantine) if config.quarantine is not None else frozenset[str]()
     report.num_quarantined = len(clips)
-    chosen = [_chosen(subject, config, clips, report) for subject in subjects]
+    named = [frozenset(subject.find(clips)) if clips else frozenset[int]() for subject in subjects]
+    report.num_found = sum(map(len, named))
+    chosen = [_chosen(subject, config, rows) for subject, rows in zip(subjects, named, strict=True)]
     report.num_rows = sum(map(len, subjects))
     total = sum(map(len, chosen))
+    work = [_Work(*parts) for parts in zip(subjects, chosen, named, strict=True)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("Checking", total=total)
-        for num_done in _looked(subjects, chosen, report, config.num_workers or _num_processors(), limits or Limits()):
+        for num_done in _looked(work, report, config.num_workers or _num_processors(), limits or Limits()):
             progress.update(task, completed=num_done)
         progress.update(task, completed=total)
     return report
@@ -81,14 +85,21 @@ def quarantined(path: Path) -> frozenset[str]:
         raise ValueError(f"--quarantine {path} is no quarantine.jsonl of a run: {error!r}") from error
 
 
-def _chosen(subject: Subject, config: CheckConfig, clips: frozenset[str], report: Report) -> Sequence[int]:
+def _chosen(subject: Subject, config: CheckConfig, named: frozenset[int]) -> Sequence[int]:
     """Choose the rows that are checked: all, or a sample and what is in quarantine."""
-    named = subject.find(clips) if clips else []
-    report.num_found += len(named)
     if config.sample is None or config.sample >= len(subject):
         return range(len(subject))
     drawn = np.random.default_rng(config.seed).choice(len(subject), config.sample, replace=False)
     return sorted({*drawn.tolist(), *named})
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Say which rows of a subject are checked, and which of them from end to end."""
+
+    subject: Subject
+    numbers: Sequence[int]
+    whole: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -99,13 +110,11 @@ class _Row:
     number: int
 
 
-def _looked(
-    subjects: Sequence[Subject], chosen: Sequence[Sequence[int]], report: Report, num_workers: int, limits: Limits
-) -> Iterator[int]:
+def _looked(work: Sequence[_Work], report: Report, num_workers: int, limits: Limits) -> Iterator[int]:
     """Look at all that was chosen, note what is found, and give how many are done after each."""
-    total = sum(map(len, chosen))
+    total = sum(len(part.numbers) for part in work)
     begun: deque[_Row] = deque()
-    items = _items(subjects, chosen, report, begun)
+    items = _items(work, report, begun)
     with closing(isolated_map(look_at, items, max(min(num_workers, total), 1), limits)) as looks:
         for item, found in looks:
             num_done = report.num_checked - len(begun)
@@ -113,21 +122,20 @@ def _looked(
             yield num_done + 1
 
 
-def _items(
-    subjects: Sequence[Subject], chosen: Sequence[Sequence[int]], report: Report, begun: deque[_Row]
-) -> Iterator[Item]:
+def _items(work: Sequence[_Work], report: Report, begun: deque[_Row]) -> Iterator[Item]:
     """Give what has to be looked at, and note what needs no look."""
-    for subject, numbers in zip(subjects, chosen, strict=True):
-        for number in numbers:
+    for part in work:
+        for number in part.numbers:
             report.num_checked += 1
-            item = subject.item(number)
+            item = part.subject.item(number)
             if isinstance(item, Refused):
-                report.add_fault(number, Problem(subject.name, item.name, item.reason, judged=True), is_harm=False)
+                problem = Problem(part.subject.name, item.name, item.reason, judged=True)
+                report.add_fault(number, problem, is_harm=False)
             elif isinstance(item, str):
                 report.known[item] += 1
             else:
-                begun.append(_Row(subject, number))
-                yield item
+                begun.append(_Row(part.subject, number))
+                yield replace(item, whole=number in part.whole)
 
 
 def _note(row: _Row, item: Item, found: Look | Failure, report: Report, place: float) -> None:
