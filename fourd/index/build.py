@@ -52,7 +52,7 @@ def build_index(
             films = probe_all(files.root, _new_files(known, files), plan.num_new, num_workers, limits or Limits())
             _keep(films, journal, files.root, plan.num_new)
             known = Known(_sources(earlier, journal), files.root, anything)
-        if plan.is_changed or earlier is None or earlier.root != files.root:
+        if plan.num_new or plan.is_changed or earlier is None or earlier.root != files.root:
             write_rows(out, known.rows(files), files.root)
         journal.remove()
     return summarize(FilmIndex(out), plan.num_new, plan.num_gone)

@@ -27,6 +27,9 @@ def _names_in_parquet(path: Path) -> Iterator[str]:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: no Parquet file, or cut off: {error}") from error
+    made_by = (file.metadata.metadata or {}).get(b"kind", b"").decode(errors="replace")
+    if made_by.startswith("fourd"):
+        raise ValueError(f"{path} is a {made_by}, no list of files: name what it was made of, or use it as it is")
     column = _path_column(path, file.schema_arrow.names)
     kind = file.schema_arrow.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)):

@@ -56,10 +56,15 @@ def look_into(address: FilmAddress) -> Seen:
 def sample_sha256(source: FilmSource, num_bytes: int) -> str:
     """Hash a file's size, its first and its last MiB, by which it is known again wherever it lies."""
     digest = hashlib.sha256(str(num_bytes).encode())
-    with source.open() if isinstance(source, StoredFile) else open(source, "rb") as file:
-        digest.update(file.read(_SAMPLE_BYTES))
-        file.seek(max(num_bytes - _SAMPLE_BYTES, 0))
-        digest.update(file.read(_SAMPLE_BYTES))
+    try:
+        with source.open() if isinstance(source, StoredFile) else open(source, "rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(num_bytes - _SAMPLE_BYTES, 0))
+            digest.update(file.read(_SAMPLE_BYTES))
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(source)  # the system names a file only when it opens it
+        raise
     return digest.hexdigest()
 
 

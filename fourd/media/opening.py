@@ -73,7 +73,7 @@ def open_film(source: FilmSource) -> Iterator[InputContainer]:
     Raises: UnreadableVideo where the film is at fault; what opening or reading a file raises; MemoryError.
     """
     with open_bytes(source) as file:
-        reader = _Reader(file)
+        reader = _Reader(file, name_of(source))
         try:
             with closing(_open_container(source, reader)) as container:
                 yield container
@@ -107,8 +107,8 @@ class _Reader:
     It has no name, by which FFmpeg would judge what kind of film it is.
     """
 
-    def __init__(self, file: BinaryFile) -> None:
-        self._file = file
+    def __init__(self, file: BinaryFile, name: str) -> None:
+        self._file, self._name = file, name
         self._failure: BaseException | None = None
         self.tell = file.tell
 
@@ -132,6 +132,8 @@ class _Reader:
         if self._failure is not None:
             with suppress(_ReadingFailed):
                 av.error.err_check(0)  # PyAV may hold it still, and would raise it while it reads another film
+            if isinstance(self._failure, OSError) and self._failure.errno and self._failure.filename is None:
+                self._failure.filename = self._name  # the system names a file only when it opens it
             raise self._failure
 
 

@@ -113,10 +113,10 @@ class BlockFolder:
     def _used_bytes(self) -> int | None:
         """Give what was counted so far; None where nobody did, or was killed over it."""
         try:
-            counted = self._used_file.read_text()
+            counted = self._used_file.read_bytes()
         except FileNotFoundError:
             return None
-        return int(counted) if len(counted) == _DIGITS and counted.isdecimal() else None
+        return int(counted) if len(counted) == _DIGITS and counted.isdigit() else None
 
     def _evict(self, num_bytes: int) -> int:
         """Remove the blocks that were not used for longest, and what killed processes left; count what remains."""

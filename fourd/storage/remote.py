@@ -65,6 +65,10 @@ class RemoteStore(Store):
                 if error.errno == errno.EINVAL:  # the answer to a range that begins behind the end, among others
                     self._require_reaching(address, stop, what)
                 raise
+            if len(found) > stop - start:
+                raise ValueError(
+                    f"{what}: {len(found)} bytes came: the server does not serve ranges; use one that does"
+                )
             if len(found) != stop - start:
                 self._require_reaching(address, stop, what)
                 raise StorageError(f"{len(found)} bytes came instead of {stop - start}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fourd.index import scan
+from fourd.index.build import build_index
 from fourd.index.roots import moved
 from fourd.index.scan import find_files
 
@@ -275,3 +276,10 @@ def test_paths_move_with_their_root():
     assert moved("z/a/b.mp4", "/x", "/x/y") is None
     assert moved("a.mp4", "/", "/") == "a.mp4"
     assert moved("b/c.mp4", "s3://bucket/a", "s3://bucket") == "a/b/c.mp4"
+
+
+def test_an_index_of_ours_is_not_taken_for_a_list(films: Path, tmp_path: Path):
+    index = tmp_path / "index.parquet"
+    build_index([str(films)], index, num_workers=1)
+    with pytest.raises(ValueError, match=r"index\.parquet is a fourd film index .*, no list of files"):
+        find_files([str(index)])

@@ -222,3 +222,21 @@ def test_processes_share_a_small_folder_while_some_are_killed(tmp_path: Path):
     whole = sum(file.stat().st_size for file in (tmp_path / "store").iterdir())
     fetched = sum(stop - start for _, start, stop in counted(tmp_path).reads())
     assert fetched > 3 * whole, "nothing had to be removed: the test tests nothing"
+
+
+def test_a_file_without_a_version_is_not_kept(tmp_path: Path, truth: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(CountedStore, "about", lambda self, path: (len(truth), ""))
+    store = cached(tmp_path)
+    assert store.read("shard.tar", 0, 100) == truth[:100]
+    changed = bytes(reversed(truth))
+    (tmp_path / "store" / "shard.tar").write_bytes(changed)
+    assert store.read("shard.tar", 0, 100) == changed[:100]
+
+
+def test_a_count_that_is_no_text_is_taken_again(tmp_path: Path, truth: bytes):
+    store = cached(tmp_path)
+    store.read("shard.tar", 0, 100)
+    (counted_file,) = (tmp_path / "cache").rglob("used-bytes")
+    counted_file.write_bytes(b"\xff\xfe\xfd")
+    assert cached(tmp_path).read("shard.tar", 0, len(truth)) == truth
+    assert counted_file.read_bytes().isdigit()
