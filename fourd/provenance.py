@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import torch
 
 import fourd
@@ -101,6 +100,8 @@ def environment() -> dict[str, Any]:
 
 def decoder_versions() -> dict[str, str]:
     """Say which versions of the decoders of video are installed: PyAV, the FFmpeg that it brings, torchcodec."""
+    import av  # not before it is asked for: loading weights takes no decoder
+
     found = {name: importlib.metadata.version(name) for name in ("av", "torchcodec") if _is_installed(name)}
     libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
     return found | {name: libraries[name] for name in ("libavcodec", "libavformat", "libswscale")}

@@ -130,7 +130,7 @@ def test_another_video_under_a_key_in_use_is_refused(tmp_path: Path):
     ("options", "seed", "message"),
     [
         ({"overlap": 0}, 0, "config.json belongs to another run: overlap differ"),
-        ({"overlap": 2, "depths": (0.5,)}, 0, "depths differ"),
+        ({"overlap": 2, "depths": (0.5,)}, 0, "depths.0 differ"),
         ({"overlap": 2}, 1, "inputs.json belongs to another run: weights_sha256 differ"),
     ],
 )

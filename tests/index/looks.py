@@ -29,8 +29,8 @@ def failing(address: FilmAddress) -> Seen:
 
 
 def slow(address: FilmAddress) -> Seen:
-    """Take a while."""
-    time.sleep(0.3)
+    """Take a while, and from the fourth film on so long that the process is killed before, however busy the machine."""
+    time.sleep(0.3 if address.path[0] < "4" else 60)
     return look_into(address)
 
 

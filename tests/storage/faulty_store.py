@@ -168,6 +168,7 @@ def faulty_store(faults: Faults | None = None, seed: int = 0) -> Iterator[Faulty
     proxy = _Server(("127.0.0.1", 0), handler)
     url = f"http://127.0.0.1:{proxy.server_port}"
     store = FaultyStore(url, moto.get_host_and_port(), faults or Faults(), random.Random(seed))
+    store.ask("POST", "/moto-api/reset", {}, b"")  # what moto holds is the whole process's, whatever its server
     handler.store = store
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:
