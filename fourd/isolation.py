@@ -40,6 +40,14 @@ class Limits:
     seconds: float = 600.0
     memory_bytes: int = 4 * 2**30
 
+    def __post_init__(self) -> None:
+        """Refuse limits that every item would break."""
+        if not self.seconds > 0 or self.memory_bytes < 2**20:
+            raise ValueError(
+                f"limits of {self.seconds:g} s and {self.memory_bytes} bytes of memory: expected more than 0 s, and a "
+                "MiB or more"
+            )
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -41,6 +41,7 @@ class _Failed:
     """Bring the message of what stops the run out of a worker process, where exceptions lose theirs."""
 
     message: str
+    kind: type[Exception] = StorageError
 
 
 class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
@@ -58,7 +59,7 @@ class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
         except OSError as error:  # it says nothing of the clip: no reason to show another one
             return _Failed(f"step {position // self.batch_size + 1}: clip {draw.index} cannot be read: {error}")
 
-    def _read(self, wanted: Draw) -> Loaded:
+    def _read(self, wanted: Draw) -> Loaded | _Failed:
         lost: dict[int, UnreadableVideo] = {}
         for attempt in range(_MAX_SUBSTITUTES):
             index = (self.order.substitute(wanted, attempt) if attempt else wanted).index
@@ -72,7 +73,7 @@ class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
             else:
                 return Loaded(batch, tuple(Quarantined(str(e.path), e.reason, batch.key[0]) for e in lost.values()))
         reasons = "; ".join(f"{error.path}: {error.reason}" for error in list(lost.values())[:3])
-        raise ValueError(f"{len(lost)} clips in a row cannot be decoded ({reasons}, ...): check the videos")
+        return _Failed(f"{len(lost)} clips in a row cannot be decoded ({reasons}, ...): check the videos", ValueError)
 
     @contextmanager
     def _noting(self, index: int) -> Iterator[None]:
@@ -176,7 +177,7 @@ class Batches(Iterator[Loaded]):
         with self.explaining():
             found = next(self._loaded)
         if isinstance(found, _Failed):
-            raise StorageError(found.message)
+            raise found.kind(found.message)
         return found
 
     @contextmanager

@@ -46,6 +46,8 @@ class Arguments:
 def run(arguments: list[str]) -> None:
     """Make the index or bring it up to date, and say what it holds."""
     options = tyro.cli(Arguments, prog="fourd data index", description=_ABOUT, args=arguments)
+    if options.out.suffix != ".parquet":
+        raise ValueError(f"--out {options.out}: the index is a Parquet file; expected a name that ends in .parquet")
     if not options.sources:
         raise ValueError("nothing to index: expected folders, films, patterns, lists or URLs")
     summary = build_index(

@@ -52,6 +52,8 @@ def run(arguments: list[str]) -> None:
     limits = Limits(options.seconds, options.memory_mib * 2**20)
     prepared = prepare(options.sources, options.out, options.config, options.run, limits)
     print(summary(prepared, options.out))
+    if not prepared.counts["train"]["pieces"]:
+        raise ValueError(f"{options.out} holds no piece to train on; the lists in it say why")
 
 
 def summary(prepared: Prepared, out: Path) -> str:
@@ -62,7 +64,7 @@ def summary(prepared: Prepared, out: Path) -> str:
         f"films:    {films['used']} used, {films['hours']:.2f} hours{_unless_none(films['unusable'], 'unusable')}",
         *(_split_line(name, counts[name]) for name in ("train", "held_out")),
         f"dropped:  {', '.join(f'{n} {why}' for why, n in counts['dropped'].items()) or 'none'}",
-        f"unusable: {counts['unusable_pieces']} pieces, see {out}/unusable.csv",
+        f"unusable: {films['unusable']} films, {counts['unusable_pieces']} pieces, see {out}/unusable.csv",
     ]
     if prepared.cpu_s is not None and films["hours"]:
         lines.append(f"cost:     {prepared.cpu_s / films['hours']:.0f} core-seconds for an hour of film")
