@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from fourd.bench.demand import Demand, demands
-from fourd.bench.feeding import STAGES, Feeding, FeedingConfig, Speed, bench_feeding, cores_needed
+from fourd.bench.feeding import (
+    STAGES,
+    Feeding,
+    FeedingConfig,
+    Speed,
+    bench_feeding,
+    cores_needed,
+    mixing_of_blocks,
+)
 from fourd.cli.data import bench
 from fourd.datasets.video_shards import tiny
+from fourd.loader import BlockShuffle
 from tests.films import write_film
 
 
@@ -64,6 +74,25 @@ def test_masks_divide_the_processes_that_a_model_needs():
     assert [cores_needed(feeding, demand, "pyav", repeat) for repeat in (1, 4)] == [60.0, 15.0]
 
 
+def test_how_blocks_mix_follows_from_the_window():
+    blocks = config(Path("films"), shuffle=BlockShuffle(8, 16), mixed_batch=64)
+    found = mixing_of_blocks(blocks, 170_000_000)
+    assert found is not None
+    # two clips of a window of w blocks of b clips share their block with a chance of (b - 1) / (b w - 1); two that
+    # stand on either side of its end share none, and half of the batches lie across one
+    inside = np.minimum(64, 8 * 16 - np.arange(8 * 16))
+    in_one_window = (inside * (inside - 1) + (64 - inside) * (63 - inside)).mean() / (64 * 63)
+    assert found.same_group == pytest.approx(in_one_window * 7 / (8 * 16 - 1), rel=0.06)
+    assert found.ideal < 1e-4
+    assert mixing_of_blocks(blocks, 1) is None
+
+
+def test_a_window_that_holds_the_corpus_mixes_as_well_as_any():
+    found = mixing_of_blocks(config(Path("films"), mixed_batch=64), 8192)
+    assert found is not None
+    assert found.same_group == pytest.approx(found.ideal, rel=0.1)
+
+
 def test_the_command_shows_and_writes_what_it_measured(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "rows" / "feeding.parquet"
     small = ["--num-frames", "4", "--size", "32", "--batch-size", "2", "--rounds", "2", "--num-workers", "1"]
@@ -72,14 +101,21 @@ def test_the_command_shows_and_writes_what_it_measured(films: Path, tmp_path: Pa
     assert "crop and" in shown
     assert "4DS-j" in shown
     assert "3 masks" in shown
+    assert "shuffle by blocks of 32 clips, 256 open at a time: 100.000% of the pairs" in shown
     rows = pq.read_table(out).to_pylist()
     assert {row["stage"] for row in rows} > set(STAGES)
+    assert {(row["same_block"], row["same_block_of_all"]) for row in rows} == {(1.0, 1.0)}
     assert all(row["command"].startswith("fourd data bench") and row["processor"] for row in rows)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"rounds": 0}, "rounds is 0"), ({"repeats": (0,)}, "repeats above 0"), ({"decoders": ()}, "one or more")],
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"mixed_batch": 0}, "mixed_batch is 0"),
+        ({"repeats": (0,)}, "repeats above 0"),
+        ({"decoders": ()}, "one or more"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(changes: dict, message: str):
     with pytest.raises(ValueError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_a_part_is_found_by_its_path():
 def test_a_missing_part_is_named(dotted, message):
     with pytest.raises(ValueError, match=message):
         find(dotted)
+
+
+def test_environment_names_the_decoders_and_their_libraries():
+    import av
+
+    found = environment()["decoders"]
+    assert found["av"] == av.__version__
+    assert found["libavcodec"] == ".".join(map(str, av.library_versions["libavcodec"]))
+    assert ("torchcodec" in found) == (importlib.util.find_spec("torchcodec") is not None)
 
 
 def test_environment_can_be_written_and_names_the_code():

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,14 @@ class FeedingConfig:
     """Where clips are handed to: auto, cpu, cuda or cuda:N."""
     seed: int = 0
     """Chooses the clips."""
+    shuffle: loader.BlockShuffle = field(default_factory=loader.BlockShuffle)
+    """The order by blocks, for object stores, of which it is said how well it mixes this corpus."""
+    mixed_batch: int = 1024
+    """Clips of a batch of training, for that; of a smaller corpus, all of its clips."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        for name in ("num_frames", "size", "batch_size", "rounds"):
+        for name in ("num_frames", "size", "batch_size", "rounds", "mixed_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
         if not self.decoders or not self.repeats or min(self.repeats) < 1:
@@ -84,11 +88,15 @@ class Speed:
 
 @dataclass(frozen=True)
 class Feeding:
-    """Hold what was measured: each stage by one process, all of them by one and by several, and what models ask for."""
+    """Hold what was measured: each stage by one process, all of them by one and by several, and what models ask for.
+
+    mixing: how well a shuffle by blocks mixes; None where there are not two clips to mix.
+    """
 
     speeds: tuple[Speed, ...]
     num_workers: int
     demands: tuple[Demand, ...]
+    mixing: loader.Mixing | None = None
 
     def speed(self, decoder: str, stage: str) -> Speed:
         """Look up a stage."""
@@ -101,6 +109,7 @@ def bench_feeding(config: FeedingConfig) -> Feeding:
     if not isinstance(clips, ClipConfig):
         raise ValueError(f"{config.data} holds no films")
     num_workers = config.num_workers or os.cpu_count() or 1
+    mixing = mixing_of_blocks(config, len(clips.build()))
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,7 +121,20 @@ def bench_feeding(config: FeedingConfig) -> Feeding:
             ]
     finally:
         torch.set_num_threads(num_threads)
-    return Feeding(tuple(speeds), num_workers, tuple(demands(config.tflop_per_s, config.utilisation)))
+    return Feeding(tuple(speeds), num_workers, tuple(demands(config.tflop_per_s, config.utilisation)), mixing)
+
+
+_MIXED_BATCHES = 50
+"""Batches that are looked at: seconds for any corpus. Not from the paper."""
+
+
+def mixing_of_blocks(config: FeedingConfig, num_clips: int) -> loader.Mixing | None:
+    """Say what the clips of a batch have in common if the corpus is shuffled by blocks; None for fewer than two."""
+    batch_size, block = min(config.mixed_batch, num_clips), config.shuffle.block
+    if batch_size < 2:
+        return None
+    look = {"num_batches": _MIXED_BATCHES, "seed": config.seed}
+    return loader.mixing(config.shuffle, num_clips, batch_size, lambda clip: clip // block, **look)
 
 
 def _measure(
@@ -192,8 +214,10 @@ def cores_needed(feeding: Feeding, demand: Demand, decoder: str, repeat: int) ->
 
 
 def rows_of(feeding: Feeding, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give a row for each measurement, with what it was made by."""
-    return [{**vars(speed), "clips_per_s": speed.clips_per_s, **about} for speed in feeding.speeds]
+    """Give a row for each measurement, with what it was made by; how blocks mix stands in all of them."""
+    mixing = feeding.mixing
+    mixed = {"same_block": mixing and mixing.same_group, "same_block_of_all": mixing and mixing.ideal}
+    return [{**vars(speed), "clips_per_s": speed.clips_per_s, **mixed, **about} for speed in feeding.speeds]
 
 
 def require_parquet(out: Path) -> None:

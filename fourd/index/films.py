@@ -124,7 +124,7 @@ class FilmIndex:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open an index; raise ValueError where the file is none, FileNotFoundError where there is none."""
-        self.table = RowTable(path, KIND)
+        self.table = RowTable(path, KIND, SCHEMA)
         self.root = self.table.metadata["root"]
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import fsspec
 
-from fourd.storage.remote import version_of
-from fourd.storage.retrying import Retries, retrying
+from fourd.storage import Retries, version_of
+from fourd.storage.retrying import retrying
 
 
 def is_url(source: str) -> bool:

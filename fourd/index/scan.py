@@ -54,7 +54,10 @@ def find_files(sources: Sequence[str], extensions: Sequence[str] = EXTENSIONS) -
 
 
 class FoundFiles:
-    """Hold what was found, in the order of paths and each once, in about a hundred bytes for a file.
+    """Hold what was found, in the order of paths and each once.
+
+    A local file takes about a hundred bytes. One of an object store takes about 900 while it is searched, since fsspec
+    lists all that lies below a URL before it gives the first.
 
     `root` is the folder or URL from which the paths start.
     """

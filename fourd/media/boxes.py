@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,16 +40,23 @@ class Box:
     stop: int
 
 
+class TooManyBoxes(Exception):  # noqa: N818 - it names the thing, and `open_bytes` makes it the film's fault
+    """Say that a file holds more boxes than are looked at."""
+
+
 def boxes(file: BinaryFile, stop: int) -> Iterator[Box]:
     """Give the boxes that lie one behind the other up to byte `stop`, of which at most `limits.MAX_BOXES`.
 
     A file that is no MP4 soon gives none.
     """
-    start = file.tell()
-    for _ in range(limits.MAX_BOXES):
+    return islice(_boxes(file, file.tell(), stop), limits.MAX_BOXES)
+
+
+def _boxes(file: BinaryFile, start: int, stop: int) -> Iterator[Box]:
+    while start + 8 <= stop:
         file.seek(start)
         header = file.read(16)
-        if len(header) < 8 or start + 8 > stop:
+        if len(header) < 8:
             return
         size, content = int.from_bytes(header[:4]), start + 8
         if size == 1 and len(header) == 16:  # the size follows as a 64-bit number
@@ -59,52 +67,66 @@ def boxes(file: BinaryFile, stop: int) -> Iterator[Box]:
         start += size
 
 
+_BOXES_PER_FRAGMENT = 8
+"""A fragment has about so many, in itself and beside it: a film may have some `limits.MAX_BOXES` fragments."""
+
+
+class _Walk:
+    """Look at the boxes of one file, and count each look."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        self.file, self._most, self._num_seen = file, _BOXES_PER_FRAGMENT * limits.MAX_BOXES, 0
+
+    def inside(self, parent: Box) -> Iterator[Box]:
+        """Give the boxes in a box; raise TooManyBoxes where those of the file never end."""
+        for box in _boxes(self.file, parent.start, parent.stop):
+            self._num_seen += 1
+            if self._num_seen > self._most:
+                raise TooManyBoxes(f"more than {self._most} boxes: write it again, with fewer fragments")
+            yield box
+
+    def descend(self, parent: Box, names: Sequence[bytes]) -> Box | None:
+        """Find a box by the names of those that it lies in."""
+        found: Box | None = parent
+        for name in names:
+            found = found and next((box for box in self.inside(found) if box.name == name), None)
+        return found
+
+    def content(self, box: Box, start: int, num_bytes: int) -> bytes:
+        """Read some bytes of a box."""
+        self.file.seek(box.start + start)
+        return self.file.read(num_bytes)
+
+
 def claims(file: BinaryFile, num_bytes: int) -> tuple[int, int]:
     """Give how many samples an MP4's tracks and fragments claim in all, and the largest in bytes; 0 for other files.
 
     Sound that is kept in chunks, one sample for each instant (PCM), needs no room for each and is left out.
+    Raises: TooManyBoxes where more boxes would have to be looked at than a film may have, in which claims could hide.
     """
-    found = list(_claims(file, Box(b"", 0, num_bytes), 0))
+    found = list(_claims(_Walk(file), Box(b"", 0, num_bytes), 0))
     return sum(count for count, _ in found), max((size for _, size in found), default=0)
 
 
-def _claims(file: BinaryFile, parent: Box, depth: int) -> Iterator[tuple[int, int]]:
-    for box in _inside(file, parent):
-        if box.name == b"trak" and _is_plain_sound(file, box):
+def _claims(walk: _Walk, parent: Box, depth: int) -> Iterator[tuple[int, int]]:
+    for box in walk.inside(parent):
+        if box.name == b"trak" and _is_plain_sound(walk, box):
             continue
         if box.name in _PARENTS and depth < len(_PARENTS):
-            yield from _claims(file, box, depth + 1)
+            yield from _claims(walk, box, depth + 1)
         elif box.name in _PLACE_OF_COUNT:
-            count = int.from_bytes(_content(file, box, _PLACE_OF_COUNT[box.name], 4))
-            yield count, _largest_size(file, box, count) if box.name == b"stsz" else 0
+            count = int.from_bytes(walk.content(box, _PLACE_OF_COUNT[box.name], 4))
+            yield count, _largest_size(walk.file, box, count) if box.name == b"stsz" else 0
 
 
-def _is_plain_sound(file: BinaryFile, track: Box) -> bool:
+def _is_plain_sound(walk: _Walk, track: Box) -> bool:
     """Tell whether a track is sound of which each sample lasts one tick, for which decoders list chunks alone."""
-    handler = _descend(file, track, (b"mdia", b"hdlr"))
-    times = _descend(file, track, (b"mdia", b"minf", b"stbl", b"stts"))
-    if handler is None or times is None or _content(file, handler, 8, 4) != b"soun":
+    handler = walk.descend(track, (b"mdia", b"hdlr"))
+    times = walk.descend(track, (b"mdia", b"minf", b"stbl", b"stts"))
+    if handler is None or times is None or walk.content(handler, 8, 4) != b"soun":
         return False
-    num_entries, duration = _content(file, times, 4, 4), _content(file, times, 12, 4)
+    num_entries, duration = walk.content(times, 4, 4), walk.content(times, 12, 4)
     return int.from_bytes(num_entries) == int.from_bytes(duration) == 1
-
-
-def _descend(file: BinaryFile, parent: Box, names: Sequence[bytes]) -> Box | None:
-    """Find a box by the names of those that it lies in."""
-    found: Box | None = parent
-    for name in names:
-        found = found and next((box for box in _inside(file, found) if box.name == name), None)
-    return found
-
-
-def _inside(file: BinaryFile, parent: Box) -> list[Box]:
-    file.seek(parent.start)
-    return list(boxes(file, parent.stop))
-
-
-def _content(file: BinaryFile, box: Box, start: int, num_bytes: int) -> bytes:
-    file.seek(box.start + start)
-    return file.read(num_bytes)
 
 
 def _largest_size(file: BinaryFile, box: Box, count: int) -> int:

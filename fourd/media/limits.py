@@ -23,7 +23,7 @@ MAX_DAYS = 366
 """The longest time from the first frame to the last: a time lapse of a year just fits."""
 
 MAX_BOXES = 2**16
-"""The most boxes of an MP4 that are looked at, one behind the other."""
+"""The most boxes of an MP4 that are looked at, one behind the other, and the most fragments, about, of a whole file."""
 
 CONTAINERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg")
 """The kinds of file that are opened, by their content; playlists and other files that name files are not."""

@@ -15,7 +15,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fourd.media import limits
-from fourd.media.boxes import BinaryFile, boxes
+from fourd.media.boxes import BinaryFile, TooManyBoxes, boxes
 
 _T = TypeVar("_T")
 
@@ -72,7 +72,7 @@ def open_film(source: FilmSource) -> Iterator[InputContainer]:
     is raised as it is, wherever it happens, and is never taken for damage.
     Raises: UnreadableVideo where the film is at fault; what opening or reading a file raises; MemoryError.
     """
-    with open_bytes(source) as file:
+    with _open(source) as file:
         reader = _Reader(file, name_of(source))
         try:
             with closing(_open_container(source, reader)) as container:
@@ -132,8 +132,7 @@ class _Reader:
         if self._failure is not None:
             with suppress(_ReadingFailed):
                 av.error.err_check(0)  # PyAV may hold it still, and would raise it while it reads another film
-            if isinstance(self._failure, OSError) and self._failure.errno and self._failure.filename is None:
-                self._failure.filename = self._name  # the system names a file only when it opens it
+            _add_name(self._failure, self._name)
             raise self._failure
 
 
@@ -143,8 +142,30 @@ def raise_if_no_memory(source: FilmSource, error: Exception) -> None:
         raise MemoryError(f"{name_of(source)}: more memory is needed than there is") from error
 
 
-def open_bytes(source: FilmSource) -> AbstractContextManager[BinaryFile]:
-    """Open a film's bytes, unless it is not there or cannot be a film, as a pipe, which would be waited for."""
+def _add_name(error: BaseException, name: str) -> None:
+    """Name the film in what reading it raised: the system names a file only when it opens it."""
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+        error.filename = name
+
+
+@contextmanager
+def open_bytes(source: FilmSource) -> Iterator[BinaryFile]:
+    """Open a film's bytes for what does nothing but read them; errors of reading name the film.
+
+    Raises: UnreadableVideo where it is not there or cannot be a film, as a pipe, which would be waited for, and where
+    it holds more boxes than are looked at.
+    """
+    with _open(source) as file:
+        try:
+            yield file
+        except TooManyBoxes as error:
+            raise UnreadableVideo(source, str(error)) from error
+        except OSError as error:
+            _add_name(error, name_of(source))
+            raise
+
+
+def _open(source: FilmSource) -> AbstractContextManager[BinaryFile]:
     _require_content(source)
     if isinstance(source, StoredFile):
         return source.open()

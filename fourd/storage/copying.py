@@ -19,6 +19,7 @@ _AT_ONCE = 16 * 2**20
 def local_copy(store: Store, path: str, folder: Path) -> Path:
     """Copy a file into a folder, unless this version of it is there, and give its place; shows the time left.
 
+    Where the store tells of no version, it is copied each time: a changed file could not be told from the copy.
     Processes may ask for the same file at once: one copies, the others wait. Raises as `Store.read` does.
     """
     about = store.about(path)
@@ -26,7 +27,7 @@ def local_copy(store: Store, path: str, folder: Path) -> Path:
     name = hashlib.sha256(described.encode()).hexdigest()[:32] + PurePosixPath(path).suffix
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):
-        if not (folder / name).exists():
+        if not about[1] or not (folder / name).exists():
             _copy(store, path, about, folder / name)
     return folder / name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fourd.index import build, journal
+from fourd.index import build, journal, looking, scan
 from fourd.index import films as film_rows
 from fourd.index.build import build_index
 from fourd.index.films import KIND, Film, FilmIndex, write_films
@@ -197,6 +198,22 @@ def test_an_index_of_an_older_form_is_made_again_and_another_file_is_not_touched
     assert pq.read_table(out).column_names == ["mine"]
 
 
+def test_films_without_a_version_are_read_again_and_what_is_found_then_counts(
+    films: Path, tmp_path: Path, looked: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    describe = scan._describe
+    monkeypatch.setattr(scan, "_describe", lambda *about: describe(*about)._replace(version=""))
+    out = tmp_path / "films.parquet"
+    build_index([str(films)], out)
+    before = {film.path: film.fingerprint for film in FilmIndex(out).films()}
+    content = (films / "3.mp4").read_bytes()
+    (films / "3.mp4").write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    looked.clear()
+    assert build_index([str(films)], out).num_read == len(looked) == 5
+    after = {film.path: film.fingerprint for film in FilmIndex(out).films()}
+    assert [path for path in after if after[path] != before[path]] == ["3.mp4"]
+
+
 # ----------------------------------------------------------------------------- films that do harm
 
 
@@ -241,6 +258,16 @@ def test_a_disk_that_fails_stops_it_and_what_is_done_is_kept(
     build_index([str(films)], out)
     assert looked == ["3.mp4", "4.mp4", "5.mp4"]
     assert_same_as_at_once(films, out)
+
+
+def test_a_film_that_a_disk_fails_on_is_named(films: Path, monkeypatch: pytest.MonkeyPatch):
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(looking, "open", lambda *_: Failing(), raising=False)
+    with pytest.raises(OSError, match=r"Input/output error: '.*films/1\.mp4'"):
+        looking.look_into(looking.FilmAddress(str(films), "1.mp4", 1000, "v"))
 
 
 def assert_same_as_at_once(films: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fourd.index import films
 from fourd.index.films import SCHEMA, Film, FilmIndex, film_of, film_source, path_hash, write_films
-from fourd.index.table import RowTable
+from fourd.index.table import RowTable, RowWriter
 from fourd.media import StoredFile, VideoInfo
 
 
@@ -107,3 +107,11 @@ def test_a_film_is_read_below_its_root_only():
         for path in ("../b.mp4", "/etc/passwd", "a/../../b.mp4", ""):
             with pytest.raises(ValueError, match="leaves its root"):
                 film_source(root, path, 1)
+
+
+def test_an_index_that_lacks_a_column_is_refused(tmp_path: Path):
+    schema = films.SCHEMA.remove(films.SCHEMA.get_field_index("key_pts"))
+    with RowWriter(tmp_path / "films.parquet", schema, films.KIND, root="/films"):
+        pass
+    with pytest.raises(ValueError, match=r"films\.parquet: column key_pts is missing"):
+        FilmIndex(tmp_path / "films.parquet")

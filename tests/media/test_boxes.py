@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 from pathlib import Path
 
 import av
 import pytest
 
-from fourd.media import limits, probe
+from fourd.media import StoredFile, UnreadableVideo, limits, probe
 from fourd.media.boxes import boxes, claims, is_cut_matroska
+from fourd.media.opening import open_film
 from tests.damaged_films import overwrite, write_fragments, write_with_sound
 from tests.films import truncate, write_film
 
@@ -71,3 +74,50 @@ def test_a_matroska_file_without_its_end_is_found(tmp_path: Path):
         with path.open("rb") as file:
             assert is_cut_matroska(file, path.stat().st_size) == is_cut
     assert not is_cut_matroska(io.BytesIO(b"no film at all"), 14)
+
+
+# ----------------------------------------------------------------------------- films that mean harm, disks that fail
+
+CLAIMING = box(b"moov", box(b"trak", box(b"stsz", bytes(4) + struct.pack(">II", 9, 2**32 - 1))))
+
+
+@pytest.mark.parametrize("count", [0, 65_535, 65_536])
+def test_no_number_of_boxes_before_it_hides_what_is_claimed(count: int):
+    assert claimed_by(box(b"ftyp") + box(b"free") * count + CLAIMING) == (2**32 - 1, 9)
+
+
+@pytest.mark.parametrize("parents", [(), (b"moov",), (b"moov", b"trak"), (b"moov", b"trak", b"mdia", b"minf")])
+def test_a_film_of_too_many_boxes_is_refused_after_a_bounded_number_of_reads(
+    parents: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "MAX_BOXES", 100)
+    data = box(b"free") * 1000
+    for parent in reversed(parents):
+        data = box(parent, data) * 3
+    reads: list[int] = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            reads.append(1)
+            return super().read(size)
+
+    film = StoredFile("film.mp4", len(data) + len(CLAIMING), lambda: Counted(data + CLAIMING))
+    with pytest.raises(UnreadableVideo, match=r"film\.mp4: more than 800 boxes"):
+        probe(film)
+    assert len(reads) < 1000
+
+
+def test_a_disk_that_fails_while_boxes_are_read_names_the_film(tmp_path: Path):
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match=r"Input/output error: 'deep/film\.mp4'"):
+        probe(StoredFile("deep/film.mp4", 1000, Failing))
+
+
+def test_what_goes_wrong_while_a_film_is_open_is_not_laid_to_the_film(tmp_path: Path):
+    film = write_film(tmp_path / "film.mp4")
+    with pytest.raises(OSError, match="No space left") as caught, open_film(film):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename is None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import gc
+import http.server
 import multiprocessing
 import os
 import pickle
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,3 +290,34 @@ def test_a_file_is_copied_to_this_machine_once(server: FaultyStore, tmp_path: Pa
     server.put("corpus", "index.parquet", DATA[:2000])
     assert local_copy(store, "index.parquet", tmp_path).read_bytes() == DATA[:2000]
     assert copy.read_bytes() == DATA[:1000], "a run that reads the old version is not disturbed"
+
+
+def test_a_file_without_a_version_is_copied_each_time(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(LocalStore, "about", lambda self, path: (7, ""))
+    (tmp_path / "a").mkdir()
+    for content in (DATA[:7], DATA[7:14]):
+        (tmp_path / "a" / "index.parquet").write_bytes(content)
+        copy = local_copy(LocalStore(str(tmp_path / "a")), "index.parquet", tmp_path / "b")
+        assert copy.read_bytes() == content
+
+
+def test_a_server_without_ranges_is_told_after_one_download(tmp_path: Path):
+    (tmp_path / "a.tar").write_bytes(DATA)
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = open_store(f"http://127.0.0.1:{server.server_port}", retries=QUICK)
+        with pytest.raises(ValueError, match=r"a.tar, bytes 0 to 100: 300000 bytes came: the server does not serve"):
+            store.read("a.tar", 0, 100)
+        server.shutdown()
+    assert asked == ["/a.tar"]

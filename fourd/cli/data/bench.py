@@ -25,7 +25,8 @@ Examples:
   fourd data bench corpus --size 112 --tflop-per-s 989 --utilisation 0.4
 
 Run it while nothing else runs. The second table says how many such processes keep an accelerator busy: one column for
-each number of masks per decoded clip (fourd pretrain --repeat)."""
+each number of masks per decoded clip (fourd pretrain --repeat). The last line says how well a shuffle by blocks, which
+spares an object store small requests, mixes a corpus of this size."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def run(arguments: list[str]) -> None:
     console = Console()
     console.print(stages_table(feeding, options.config))
     console.print(models_table(feeding, options.config))
+    print(mixing_line(feeding, options.config))
     if options.out is not None:
         command = shlex.join(["fourd", "data", "bench", *arguments])
         _write(options.out, rows_of(feeding, {"command": command, **_about(options.config)}))
@@ -94,3 +96,15 @@ def models_table(feeding: Feeding, config: FeedingConfig) -> Table:
             about = (f"{demand.flop_per_clip / 1e9:,.0f}", f"{demand.clips_per_s:,.0f}")
             table.add_row(decoder, f"4DS-{demand.size}", *about, *counts)
     return table
+
+
+def mixing_line(feeding: Feeding, config: FeedingConfig) -> str:
+    """Say how much the clips of a batch have in common in a shuffle by blocks, beside one of all clips."""
+    shuffle, mixing = config.shuffle, feeding.mixing
+    name = f"shuffle by blocks of {shuffle.block} clips, {shuffle.blocks_open} open at a time"
+    if mixing is None:
+        return f"{name}: nothing to mix, or batches of one clip"
+    return (
+        f"{name}: {mixing.same_group:.3%} of the pairs in a batch come from one block, which shows "
+        f"{mixing.groups_per_batch:,.0f} blocks; drawn from all clips {mixing.ideal:.3%} and {mixing.ideal_groups:,.0f}"
+    )
