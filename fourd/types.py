@@ -355,6 +355,8 @@ class Dataset(ABC):
     """What can be used only in part, and why."""
     fingerprint: str = ""
     """Changes whenever the same config gives other clips (files that came or went, a new version of a generator)."""
+    num_views: int = 1
+    """How many clips in a row are views of one thing, whose answers are averaged when it is measured."""
 
     @property
     def corpora(self) -> tuple[Corpus, ...]:
@@ -398,6 +400,10 @@ class Task(ABC, Generic[QueryT, TargetT, PredictionT]):
 
         Each control is called as `control(query, clip: ClipShape, num_clips: int)`.
         """
+
+    def pool_views(self, prediction: PredictionT, num_views: int) -> PredictionT:
+        """Average the answers of every `num_views` clips in a row; raise ValueError where answers have no average."""
+        raise ValueError(f"task {self.name!r} cannot average its answers over {num_views} views: give it one")
 
     @abstractmethod
     def draw(self, video: Tensor, query: QueryT, prediction: PredictionT, target: TargetT) -> Tensor:
