@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fourd import loader, provenance, weights
+from fourd import loader, provenance
 from fourd.parallel import Precision, autocast, find_device, reproducible, to_device
 from fourd.telemetry import StepProgress
 from fourd.types import Backbone, BackboneConfig, Batch, Dataset, DatasetConfig, Features
+from fourd.weights.starting import fill_backbone, identity
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Encoded(Dataset):
 
     def __init__(self, dataset: Dataset, arrays: list[np.ndarray], fingerprint: str) -> None:
         self.dataset, self.arrays = dataset, arrays
-        self.unreadable, self.damaged = dataset.unreadable, dataset.damaged
+        self.unreadable, self.damaged, self.num_views = dataset.unreadable, dataset.damaged, dataset.num_views
         self.fingerprint = fingerprint
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class EncodedConfig(DatasetConfig):
     backbone: BackboneConfig
     depths: tuple[float, ...]
     weights: str = ""
-    """The backbone's safetensors; empty leaves it at random weights drawn from `seed`."""
+    """Weights of the backbone, as `fourd.load` takes them; empty leaves it at random ones drawn from `seed`."""
     seed: int = 0
     folder: str = "features"
     precision: Precision = "bf16"
@@ -75,7 +76,7 @@ class EncodedConfig(DatasetConfig):
         """Name what the features depend on: clips, backbone, the very weights, precision."""
         described = provenance.describe(dataclasses.replace(self, folder="", weights=""))
         described["clips"] = dataset.fingerprint
-        described["weights"] = weights.sha256(Path(self.weights)) if self.weights else "random"
+        described["weights"] = identity(self.weights) if self.weights else "random"
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -120,7 +121,7 @@ def frozen_backbone(config: EncodedConfig, device: torch.device) -> Backbone:
     backbone = config.backbone.build().to(device)
     backbone.init_weights(torch.Generator(device).manual_seed(config.seed))
     if config.weights:
-        weights.load_module(backbone, Path(config.weights))
+        fill_backbone(backbone, config.weights)
     return backbone.eval().requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from fourd import loader, pictures
 from fourd.objectives.probe import Head, Probe
 from fourd.parallel import Precision, autocast, reproducible, to_device
 from fourd.results import Cell, Rows, tabulate
-from fourd.types import Batch, Dataset, Metric, Task, TaskSample, map_tensors
+from fourd.types import Batch, Dataset, Metric, Score, Task, TaskSample, Unreadable, map_tensors
 
 _BATCH_SIZE = 64
 
@@ -42,41 +42,89 @@ class Subject:
         return Cell(self.suite, task.name, self.backbone, self.weights, readout, task.kind, depth, block, self.seed)
 
 
-def evaluate(probe: Probe, dataset: Dataset, subject: Subject, precision: Precision = "bf16") -> Rows:
-    """Score every readout of a probe on every clip of a dataset."""
+@dataclass(frozen=True)
+class Reading:
+    """Say how the clips to score are read.
+
+    excluded: where to list clips that cannot be decoded, none of whose views is scored; None lets the first one end it.
+    """
+
+    batch_size: int = _BATCH_SIZE
+    num_workers: int = 0
+    excluded: list[Unreadable] | None = None
+
+    def batches(self, dataset: Dataset) -> Iterator[Batch]:
+        """Give every clip once, in order, all views of a clip in one batch."""
+        return loader.in_order(dataset, self.batch_size, num_workers=self.num_workers, unreadable=self.excluded)
+
+
+def evaluate(
+    probe: Probe,
+    dataset: Dataset,
+    subject: Subject,
+    precision: Precision = "bf16",
+    heads: Sequence[int] | None = None,
+    reading: Reading | None = None,
+) -> Rows:
+    """Score readouts of a probe on every clip of a dataset; the answers to several views of a clip are averaged.
+
+    heads: which of `probe.heads`, no two of one cell; all by default.
+    """
     collected = []
-    for batch, answers in _answers(probe, dataset, precision):
-        for head, answer in zip(probe.heads, answers, strict=True):
-            task, sample = probe.tasks[head.task], batch.tasks[head.task]
-            scores = task.scores(answer, sample.query, sample.target)
-            cell = subject.cell(probe, head)
-            collected.append(tabulate(cell, batch.key, batch.group, scores))
+    chosen = range(len(probe.heads)) if heads is None else heads
+    for batch, answers in _answers(probe, dataset, precision, reading or Reading()):
+        for number in chosen:
+            head = probe.heads[number]
+            scores = _scores(probe.tasks[head.task], batch.tasks[head.task], answers[number], dataset.num_views)
+            clips = batch.key[:: dataset.num_views], batch.group[:: dataset.num_views]
+            collected.append(tabulate(subject.cell(probe, head), *clips, scores))
     return join(collected)
 
 
-def _answers(probe: Probe, dataset: Dataset, precision: Precision) -> Iterator[tuple[Batch, list[Any]]]:
+def _scores(task: Task[Any, Any, Any], sample: TaskSample[Any, Any], answer: Any, num_views: int) -> tuple[Score, ...]:
+    if num_views == 1:
+        return task.scores(answer, sample.query, sample.target)
+    query, target = (map_tensors(lambda tensor: tensor[::num_views], noun) for noun in (sample.query, sample.target))
+    return task.scores(task.pool_views(answer, num_views), query, target)
+
+
+def _answers(
+    probe: Probe, dataset: Dataset, precision: Precision, reading: Reading
+) -> Iterator[tuple[Batch, list[Any]]]:
     device = next(probe.parameters()).device
     probe.eval()
     with reproducible(device):
-        for batch in loader.in_order(dataset, _BATCH_SIZE):
+        for batch in reading.batches(dataset):
             with torch.no_grad(), autocast(device, precision):
                 answers = probe.predict(to_device(batch, device))
             yield batch, [map_tensors(torch.Tensor.cpu, answer) for answer in answers]
 
 
-def evaluate_controls(tasks: Sequence[Task[Any, Any, Any]], train: Dataset, test: Dataset, suite: str) -> Rows:
-    """Score the answers that know nothing of the pixels; what they know comes from `train` alone."""
-    samples = [batch.tasks for batch in loader.in_order(train, _BATCH_SIZE)]
+def evaluate_controls(
+    tasks: Sequence[Task[Any, Any, Any]],
+    train: Dataset,
+    test: Dataset,
+    suite: str,
+    num_train: int | None = None,
+    reading: Reading | None = None,
+) -> Rows:
+    """Score the answers that know nothing of the pixels; what they know comes from `train` alone.
+
+    num_train: look at so many of its clips, spread evenly over it; all by default.
+    """
+    reading = reading or Reading()
+    learned_from = loader.Spread(train, num_train) if num_train is not None else train
+    samples = [batch.tasks for batch in reading.batches(learned_from)]
     collected = []
     for number, task in enumerate(tasks):
         controls = task.fit_controls([sample[number] for sample in samples])
-        for batch in loader.in_order(test, _BATCH_SIZE):
+        for batch in reading.batches(test):
             sample: TaskSample[Any, Any] = batch.tasks[number]
+            clips = batch.key[:: test.num_views], batch.group[:: test.num_views]
             for name, control in controls.items():
                 answer = control(sample.query, batch.clip_shape, len(batch.key))
                 cell = Subject(suite, f"control:{name}", "none", 0).control_cell(task)
-                scores = task.scores(answer, sample.query, sample.target)
-                collected.append(tabulate(cell, batch.key, batch.group, scores))
+                collected.append(tabulate(cell, *clips, _scores(task, sample, answer, test.num_views)))
     return join(collected)
 
 

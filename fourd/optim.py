@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fourd.types import Objective
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -40,17 +42,19 @@ def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Build AdamW over what is trainable; only the kernels of linear layers decay."""
     kernels = {id(layer.weight) for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv3d, nn.Conv2d))}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((id(parameter) in kernels, name.startswith("backbone.")), []).append(parameter)
+            scale = module.learning_rate_scale(name) if isinstance(module, Objective) else 1.0
+            group = (id(parameter) in kernels, name.startswith("backbone."), scale)
+            groups.setdefault(group, []).append(parameter)
     described = [
         {
             "params": parameters,
             "weight_decay": config.weight_decay if decays else 0.0,
-            "multiplier": config.backbone_multiplier if in_backbone else 1.0,
+            "multiplier": scale * (config.backbone_multiplier if in_backbone else 1.0),
         }
-        for (decays, in_backbone), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (decays, in_backbone, scale), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
     return torch.optim.AdamW(described, lr=config.learning_rate, betas=config.betas, fused=True)
 

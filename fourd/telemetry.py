@@ -98,6 +98,14 @@ class Telemetry:
         self.board.close()
 
 
+def duration(seconds: float) -> str:
+    """Write a time for people: 40 s, 12 min, 2 h 5 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class StepProgress:
     """Show loss, speed and time left: a live line on a terminal, a plain line now and then elsewhere."""
 

@@ -20,6 +20,7 @@ from fourd.optim import OptimConfig, build_optimizer, learning_rate, set_learnin
 from fourd.parallel import Precision, autocast, find_device, materialise, reproducible, require_finite, to_device
 from fourd.telemetry import Telemetry
 from fourd.types import Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, Unreadable
+from fourd.weights.starting import fill_backbone, identity, require_weights
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class RunConfig:
     shuffle: Shuffle = field(default_factory=GlobalShuffle)
     seed: int = 0
     init: str = ""
-    """A backbone's safetensors to start from; empty starts from random weights."""
+    """Weights of the backbone to start from, a run's file or anything else that `fourd.load` takes; empty starts from
+    random ones."""
     precision: Precision = "bf16"
     """Of the arithmetic; the weights that are trained stay float32."""
     device: str = "auto"
@@ -104,13 +106,13 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     loss stays not finite.
     """
     device = find_device(config.device)
-    if config.init and not Path(config.init).is_file():
-        raise FileNotFoundError(f"init: there is no file {config.init}; expected a run's final/model.safetensors")
+    if config.init:
+        require_weights(config.init)
     dataset = config.data.build()
     held_out = _build_held_out(config)
     objective = materialise(config.objective, device, config.seed)
     if config.init:
-        weights.load_module(objective.get_submodule("backbone"), Path(config.init))
+        fill_backbone(objective.get_submodule("backbone"), config.init)  # type: ignore[arg-type]
     run_folder.claim(out, config, _FREE_TO_CHANGE, _inputs(config, dataset, held_out))
     run_folder.list_unreadable(out, (*dataset.unreadable, *dataset.damaged))
     optimizer = build_optimizer(objective, config.optim)
@@ -171,7 +173,7 @@ def _inputs(config: RunConfig, dataset: Dataset, held_out: Dataset | None) -> di
     return {
         "data": dataset.fingerprint,
         "held_out": held_out.fingerprint if held_out is not None else "",
-        "init": weights.sha256(config.init) if config.init else "",
+        "init": identity(config.init) if config.init else "",
     }
 
 

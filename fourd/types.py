@@ -337,6 +337,10 @@ class Objective(nn.Module, ABC):
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fill every parameter that this objective trains from scratch, in place."""
 
+    def learning_rate_scale(self, parameter: str) -> float:
+        """Say by what the learning rate of a named parameter is multiplied."""
+        return 1.0
+
     def export(self) -> Mapping[str, nn.Module]:
         """Name the parts that outlive the training; each is written to `final/<name>.safetensors`."""
         return {"model": self}

@@ -120,6 +120,11 @@ def size_7b() -> DINOv3Config:
     return _described(4096, 40, 32, 8192, **_GATED, query_bias=False, value_bias=False)
 
 
+def toy() -> DINOv3Config:
+    """Describe one of the size of the demo's encoder, for its clips; not a published size."""
+    return replace(_described(192, 6, 3, 768, patch_size=8), size=(32, 32))
+
+
 def tiny() -> DINOv3Config:
     """Describe one that runs at once, for tests."""
     return replace(_described(32, 2, 2, 64), size=(32, 32))

@@ -195,6 +195,11 @@ def toy() -> VideoViTConfig:
     return VideoViTConfig(192, 6, 3, 768, patch=(2, 8, 8), num_frames=8, size=(32, 32), position_init="sincos")
 
 
+def toy_small() -> VideoViTConfig:
+    """Describe a smaller encoder of the demo's clips: 0.6M parameters (not from the paper)."""
+    return VideoViTConfig(96, 5, 3, 384, patch=(2, 8, 8), num_frames=8, size=(32, 32), position_init="sincos")
+
+
 def tiny() -> VideoViTConfig:
     """Describe an encoder that runs at once, for tests."""
     return VideoViTConfig(32, 4, 2, 64, patch=(2, 8, 8), num_frames=4, size=(32, 32))

@@ -150,6 +150,11 @@ def huge() -> VideoMAEConfig:
     return _described(1280, 32, 16)
 
 
+def toy() -> VideoMAEConfig:
+    """Describe one of the size of the demo's encoder, for its clips; not a published size."""
+    return replace(_described(192, 6, 3, image_size=32, num_frames=8, patch_size=8), size=(32, 32))
+
+
 def tiny() -> VideoMAEConfig:
     """Describe one that runs at once, for tests."""
     return replace(_described(32, 2, 2, image_size=32, num_frames=4), size=(32, 32))

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "pretrain, probe five tasks and show the result on a page, in minutes",
     "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
     "probe": "learn readouts on a backbone, frozen or finetuned, and score them",
+    "evaluate": "measure any encoders on a suite of tasks, frozen and finetuned, and compare them",
     "extract": "turn videos of any length, and images, into features",
     "data": "index, prepare and check the films to train on, and measure how fast they are read",
     "bench": "measure every backbone beside the code that its weights were published with",

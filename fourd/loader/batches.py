@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.utils.data
 
@@ -13,7 +14,7 @@ from fourd.loader.order import Draw, Order
 from fourd.loader.shuffle import Shuffle
 from fourd.media import UnreadableVideo
 from fourd.storage import StorageError
-from fourd.types import Batch, Dataset, concatenate
+from fourd.types import Batch, Dataset, Unreadable, concatenate
 
 _MAX_SUBSTITUTES = 16
 _NONE = -1
@@ -208,8 +209,66 @@ def _named(error: RuntimeError, timeout_s: float, positions: _Positions) -> Exce
     return error
 
 
-def in_order(dataset: Dataset, batch_size: int, seed: int = 0) -> Iterator[Batch]:
-    """Give every clip once, in the dataset's own order, the last batch as short as it comes."""
-    for start in range(0, len(dataset), batch_size):
-        indices = range(start, min(start + batch_size, len(dataset)))
-        yield concatenate([dataset.read(index, Draw(index, 0, seed).rng()) for index in indices])
+class Spread(Dataset):
+    """Give some of a dataset's clips, spread evenly over it, all views of each."""
+
+    def __init__(self, dataset: Dataset, num_clips: int) -> None:
+        """Choose `num_clips` clips, or all where there are no more."""
+        self.dataset, self.num_views = dataset, dataset.num_views
+        whole = len(dataset) // self.num_views
+        self.chosen = [number * whole // min(num_clips, whole) for number in range(min(num_clips, whole))]
+        self.fingerprint = f"{dataset.fingerprint}/spread{num_clips}"
+
+    def __len__(self) -> int:
+        """Count the clips, each view by itself."""
+        return len(self.chosen) * self.num_views
+
+    def read(self, index: int, rng: np.random.Generator) -> Batch:
+        """Read a view of a chosen clip."""
+        number, view = divmod(index, self.num_views)
+        return self.dataset.read(self.chosen[number] * self.num_views + view, rng)
+
+
+class _Clips(torch.utils.data.Dataset[Batch | Unreadable]):
+    """Read whole clips, all their views, by number."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset) // self.dataset.num_views
+
+    def __getitem__(self, number: int) -> Batch | Unreadable:
+        views = range(number * self.dataset.num_views, (number + 1) * self.dataset.num_views)
+        try:
+            views_read = [self.dataset.read(index, Draw(index, 0, self.seed).rng()) for index in views]
+        except UnreadableVideo as error:
+            return Unreadable(str(error.path), error.reason)
+        joined: Batch = concatenate(views_read)
+        return joined
+
+
+def in_order(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int = 0,
+    num_workers: int = 0,
+    unreadable: list[Unreadable] | None = None,
+) -> Iterator[Batch]:
+    """Give every clip once, in the dataset's own order, the last batch as short as it comes.
+
+    No clip's views are parted. num_workers: processes that read ahead. unreadable: where to list what cannot be
+    decoded, and is left out; by default the first such clip raises UnreadableVideo.
+    """
+    clips_at_once = max(1, batch_size // dataset.num_views)
+    reader = torch.utils.data.DataLoader(
+        _Clips(dataset, seed), clips_at_once, num_workers=num_workers, collate_fn=list, multiprocessing_context=None
+    )
+    for items in reader:
+        lost = [item for item in items if isinstance(item, Unreadable)]
+        if lost and unreadable is None:
+            raise UnreadableVideo(lost[0].path, lost[0].reason)
+        if unreadable is not None:
+            unreadable += [item for item in lost if item not in unreadable]
+        if len(lost) < len(items):
+            yield concatenate([item for item in items if isinstance(item, Batch)])

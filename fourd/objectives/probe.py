@@ -1,14 +1,16 @@
 """Probe: learn readouts on a backbone's features, many at a time, frozen or finetuned.
 
-A frozen backbone runs once per clip, however many readouts learn from it: every task, kind of readout
-and depth. Their losses are added, and no two readouts share a parameter, so the gradient of one never
-reaches another, as long as gradients are not clipped across them (`OptimConfig.clip_norm` of 0). Where
-each starts does depend on its place in the list, since one generator fills them in turn.
+A frozen backbone runs once per clip, however many readouts learn from it: every task, kind of readout,
+depth and learning rate. Their losses are added, and no two readouts share a parameter, so the gradient
+of one never reaches another, as long as gradients are not clipped across them (`OptimConfig.clip_norm`
+of 0). Where each starts and what it drops out follows from its own name, so a readout learns the same
+whichever others learn beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,11 +38,12 @@ BackboneUse = Literal["frozen", "finetuned", "encoded"]
 
 @dataclass(frozen=True)
 class Head:
-    """Name one readout of a probe: for which task, of which kind, at which depth."""
+    """Name one readout of a probe: for which task, of which kind, at which depth, learning at which of the rates."""
 
     task: int
     kind: ReadoutKind
     depth: int
+    rate: int = 0
 
 
 class Probe(Objective):
@@ -55,10 +58,11 @@ class Probe(Objective):
         self.config = config
         self.tasks: tuple[Task[Any, Any, Any], ...] = tuple(task.build() for task in config.tasks)
         self.heads = tuple(
-            Head(task, kind, depth)
+            Head(task, kind, depth, rate)
             for task in range(len(config.tasks))
             for kind in config.readouts
             for depth in range(len(config.depths))
+            for rate in range(len(config.rates))
         )
         with torch.device("meta"):
             blank = config.backbone.build()
@@ -93,14 +97,26 @@ class Probe(Objective):
     def predict(self, batch: Batch) -> list[Any]:
         """Answer every head's query; the answers are in the order of `heads`."""
         features = self._features(batch)
-        return [
-            readout(features[head.depth], batch.tasks[head.task].query)
-            for head, readout in zip(self.heads, self.readouts, strict=True)
-        ]
+        seed, answers = torch.initial_seed(), []
+        for head, readout in zip(self.heads, self.readouts, strict=True):
+            if self.training:  # its own dropout, whoever else learns along
+                torch.manual_seed(_seed_for(seed, self._place(head)))
+            answers.append(readout(features[head.depth], batch.tasks[head.task].query))
+        return answers
 
     def label(self, head: Head) -> str:
         """Name a readout for people."""
+        rate = f"/x{self.config.rates[head.rate]:g}" if len(self.config.rates) > 1 else ""
+        return self._place(head) + rate
+
+    def _place(self, head: Head) -> str:
+        """Name what a readout shares with those that learn at other rates: where it starts, what it drops out."""
         return f"{self.tasks[head.task].name}/{head.kind}/{self.config.depths[head.depth]:g}"
+
+    def learning_rate_scale(self, parameter: str) -> float:
+        """Say by what a parameter's learning rate is multiplied: each readout has its own."""
+        part, _, rest = parameter.partition(".")
+        return self.config.rates[self.heads[int(rest.partition(".")[0])].rate] if part == "readouts" else 1.0
 
     def _features(self, batch: Batch) -> Sequence[Features]:
         if self.config.use == "encoded":
@@ -118,8 +134,11 @@ class Probe(Objective):
         """Fill the readouts, and the backbone with random weights, which a run's `init` then replaces."""
         if self.config.use != "encoded":
             self.backbone.init_weights(generator)
-        for readout in self.readouts:
-            readout.init_weights(generator)  # type: ignore[operator]
+        device = next(self.readouts.parameters()).device
+        seed = generator.initial_seed() if generator is not None else torch.initial_seed()
+        for head, readout in zip(self.heads, self.readouts, strict=True):
+            own = torch.Generator(device).manual_seed(_seed_for(seed, self._place(head)))
+            readout.init_weights(own)  # type: ignore[operator]
 
     def export(self) -> Mapping[str, nn.Module]:
         """Name the readouts, and the backbone where there is one."""
@@ -129,18 +148,26 @@ class Probe(Objective):
         return parts
 
 
+def _seed_for(seed: int, name: str) -> int:
+    """Draw a seed for a named part, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) >> 1
+
+
 def _require_tasks(batch: Batch, tasks: Sequence[Task[Any, Any, Any]]) -> None:
     if len(batch.tasks) != len(tasks):
         names = ", ".join(task.name for task in tasks)
         raise ValueError(f"the batch holds samples of {len(batch.tasks)} tasks; the probe learns {len(tasks)}: {names}")
     for sample, task in zip(batch.tasks, tasks, strict=True):
-        if sample.task not in ("", task.name):
+        if sample.task not in ("", task.name, task.kind):
             raise ValueError(f"the batch holds a sample of {sample.task!r} in the place of task {task.name!r}")
 
 
 @dataclass(frozen=True)
 class ProbeConfig(ObjectiveConfig):
-    """Describe a probe. Every task is read out in every kind at every depth."""
+    """Describe a probe. Every task is read out in every kind at every depth, learned at every one of the rates.
+
+    rates: what the run's learning rate is multiplied by, each for a readout of its own.
+    """
 
     backbone: BackboneConfig
     tasks: tuple[TaskConfig, ...]
@@ -148,6 +175,7 @@ class ProbeConfig(ObjectiveConfig):
     readouts: tuple[ReadoutKind, ...] = ("attention",)
     depths: tuple[float, ...] = (0.95,)
     use: BackboneUse = "frozen"
+    rates: tuple[float, ...] = (1.0,)
 
     def build(self) -> Probe:
         """Build the probe, its parameters unset."""

@@ -1,0 +1,109 @@
+"""How long a matrix will take here: each kind of unit is tried for a moment, on real clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from fourd import loader
+from fourd.benchmark.units import ControlUnit, Unit
+from fourd.benchmark.work import Means, probe_config
+from fourd.objectives.probe import Probe
+from fourd.parallel import autocast, find_device, materialise, reproducible, to_device
+from fourd.types import Batch
+
+_CONTROL_S_PER_CLIP = 0.01
+"""Guessed: controls cost little beside what learns."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hold what a unit is expected to take, in seconds: its backbone's passes, its readouts' steps."""
+
+    backbone_s: float
+    readouts_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Add both up."""
+        return self.backbone_s + self.readouts_s
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Hold the seconds of one batch: the backbone forward alone, and a whole step of training."""
+
+    forward_s: float
+    step_s: float
+
+
+def estimate(units: Sequence[Unit | ControlUnit], means: Means) -> list[Cost]:
+    """Say what each unit will take."""
+    tried: dict[tuple[str, str, str, int, int], _Tried] = {}
+    costs = []
+    for unit in units:
+        if isinstance(unit, ControlUnit):
+            costs.append(Cost(0.0, _CONTROL_S_PER_CLIP * (unit.num_clips + len(unit.exam.test.build()))))
+            continue
+        # two tasks that are finetuned by themselves cost about the same: one stands for all
+        alike = (unit.contender.slug, unit.exam.name, unit.use, len(unit.readouts), len(unit.depths))
+        if alike not in tried:
+            tried[alike] = _try(unit, means)
+        costs.append(_cost(unit, tried[alike]))
+    return costs
+
+
+def _cost(unit: Unit, tried: _Tried) -> Cost:
+    training = unit.exam.training(unit.use)
+    sizes = {name: len(data.build()) for name in ("train", "test", "choose") if (data := getattr(unit.exam, name))}
+    chosen_by = sizes.get("choose", 0) if len(training.rates) > 1 else 0
+    readouts_s = max(tried.step_s - tried.forward_s, 0.0)
+    scored = (sizes["test"] + chosen_by) / training.batch_size
+    if unit.cached:
+        seen = (sizes["train"] + sizes["test"] + chosen_by) / training.batch_size
+        return Cost(seen * tried.forward_s, (training.steps + scored) * readouts_s)
+    if unit.use == "frozen":
+        return Cost((training.steps + scored) * tried.forward_s, (training.steps + scored / 3) * readouts_s)
+    return Cost(training.steps * tried.step_s + scored * tried.forward_s, 0.0)
+
+
+def _try(unit: Unit, means: Means) -> _Tried:
+    """Do a step on one batch, twice, and time the second; a cached unit is tried with its backbone."""
+    device = find_device(means.device)
+    probe = materialise(probe_config(replace(unit, cached=False)), device, unit.seed)
+    assert isinstance(probe, Probe)
+    size = unit.exam.training(unit.use).batch_size
+    batch = to_device(next(loader.in_order(unit.exam.train.build(), size, unreadable=[])), device)
+    with reproducible(device), autocast(device, unit.precision):
+        step_s = _timed(lambda: _step(probe, batch))
+        forward_s = _timed(lambda: _forward(probe, unit, batch))
+    return _Tried(forward_s, step_s)
+
+
+def _step(probe: Probe, batch: Batch) -> None:
+    probe.train()
+    probe(batch).loss.backward()
+    probe.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def _forward(probe: Probe, unit: Unit, batch: Batch) -> None:
+    probe.backbone(batch.video, unit.depths)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    """Time the second of two calls: the first warms up."""
+    work()
+    _wait()
+    began = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - began
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,112 @@
+"""All units of a suite for all contenders: what is missing is done, by one process or by many, and nothing twice."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fourd import evaluate, results, run_folder
+from fourd.benchmark.contenders import Contender
+from fourd.benchmark.missing import is_done, settle, unfinished
+from fourd.benchmark.suite import Absent, Suite, available
+from fourd.benchmark.units import ControlUnit, Unit, Wanted, plan
+from fourd.benchmark.work import Means, do
+from fourd.results import Rows
+from fourd.telemetry import duration
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+_FREE_TO_CHANGE = tuple(f"exams.*.{name}" for name in ("root", "cache_dir", "cache", "folder"))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Hold what is asked for: a suite without the exams whose data are not there, who is measured, all units."""
+
+    suite: Suite
+    absent: tuple[Absent, ...]
+    contenders: tuple[Contender, ...]
+    units: tuple[Unit | ControlUnit, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Name a unit that could not be done, and why."""
+
+    unit: Unit | ControlUnit
+    reason: str
+
+
+def lay_out(suite: Suite, contenders: Sequence[Contender], wanted: Wanted, out: Path) -> Matrix:
+    """List the units of a matrix; those that an earlier call did are among them.
+
+    Raises ValueError where no data are there at all, or `out` holds the results of another suite or version.
+    """
+    run_folder.claim(out, suite, _FREE_TO_CHANGE)
+    held, absent = available(suite)
+    if not held.exams:
+        reasons = "\n".join(f"  {lost.exam.name}: {lost.reason}" for lost in absent)
+        raise ValueError(f"the data of no exam of {suite.label} are there:\n{reasons}")
+    units = [part for unit in plan(held, contenders, wanted) for part in settle(unit, out)]
+    return Matrix(held, absent, tuple(contenders), tuple(units))
+
+
+def run_matrix(
+    matrix: Matrix, out: Path, means: Means, seconds: Sequence[float] = (), done: Callable[[], None] | None = None
+) -> list[Failed]:
+    """Do what is missing, and return what could not be done.
+
+    Any number of processes may run this on one folder: each takes units that no other holds, and all end when all is
+    done. A unit that fails is left to the next call; the others go on. seconds: what each unit is expected to take.
+    done: called after every unit.
+    """
+    expected = dict(zip(matrix.units, seconds, strict=True)) if seconds else {}
+    failed: dict[str, Failed] = {}
+    while todo := [unit for unit in unfinished(matrix.units, out) if unit.slug not in failed]:
+        took_one = False
+        for unit in todo:
+            left = sum(expected.get(other, 0.0) for other in unfinished(matrix.units, out))
+            if _take(unit, out, means, matrix, failed, left):
+                took_one = True
+                if done is not None:
+                    done()
+        if not took_one:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)  # other processes are at them
+    return list(failed.values())
+
+
+def _take(
+    unit: Unit | ControlUnit, out: Path, means: Means, matrix: Matrix, failed: dict[str, Failed], left_s: float
+) -> bool:
+    """Do a unit unless another process is at it; say whether it was this one's turn."""
+    folder = unit.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "unit.lock", timeout=0):
+            if is_done(unit, out):
+                return False
+            place = matrix.units.index(unit) + 1
+            about = f"; about {duration(left_s)} left for all" if left_s else ""
+            log.info("unit %d of %d: %s%s", place, len(matrix.units), unit.title, about)
+            try:
+                do(unit, out, means)
+            except (ValueError, RuntimeError, OSError, FloatingPointError, ImportError) as error:
+                log.error("%s failed: %s", unit.title, error)
+                failed[unit.slug] = Failed(unit, f"{type(error).__name__}: {error}")
+            return True
+    except Timeout:
+        return False
+
+
+def collect(matrix: Matrix, out: Path) -> Rows:
+    """Read the rows of all units that are done."""
+    parts = [results.read_rows(unit.folder(out) / "rows.parquet") for unit in matrix.units if is_done(unit, out)]
+    if not parts:
+        raise ValueError(f"{out}: no unit is done yet")
+    return evaluate.join(parts)

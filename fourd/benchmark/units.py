@@ -1,0 +1,125 @@
+"""What there is to do: units of work that share a pass of a backbone, each with its folder and its cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fourd import provenance
+from fourd.benchmark.contenders import Contender
+from fourd.benchmark.suite import Exam, Suite, Use
+from fourd.evaluate import Subject
+from fourd.parallel import Precision
+from fourd.types import ReadoutKind
+
+FINETUNED = " finetuned"
+"""How the weights of a row end where the backbone learned along."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Say which part of a suite's matrix is asked for."""
+
+    uses: tuple[Use, ...] = ("frozen", "finetuned")
+    readouts: tuple[ReadoutKind, ...] = ()
+    """Empty for all of the suite's."""
+    depths: tuple[float, ...] = ()
+    """Empty for all of the suite's."""
+    seeds: tuple[int, ...] = (0,)
+    cached: bool = False
+    """See `Unit.cached`."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Describe readouts that learn beside each other: all of a frozen backbone on an exam, or one finetuning."""
+
+    suite: str
+    contender: Contender
+    exam: Exam
+    use: Use
+    readouts: tuple[ReadoutKind, ...]
+    depths: tuple[float, ...]
+    seed: int
+    precision: Precision
+    cached: bool
+    """Whether what the frozen backbone says of each clip is kept on disk, in float16, and the clips are not decoded
+    again; only for clips that do not depend on chance."""
+
+    @property
+    def subject(self) -> Subject:
+        """Give the columns that its rows share."""
+        weights = self.contender.weights + (FINETUNED if self.use == "finetuned" else "")
+        return Subject(self.suite, self.contender.backbone, weights, self.seed)
+
+    @property
+    def title(self) -> str:
+        """Name it for people."""
+        what = self.exam.name if self.use == "frozen" else f"{self.exam.name}/{self.exam.entries[0].name}"
+        return f"{self.contender.backbone} ({self.subject.weights}) on {what}, seed {self.seed}"
+
+    @property
+    def slug(self) -> str:
+        """Name its folder; another constant is another folder."""
+        described = provenance.describe(replace(self.contender, remarks=(), trained_on=(), source=""))
+        exam = Suite.exam_fingerprint(self.exam)
+        parts = json.dumps([described, exam, self.readouts, self.depths, self.precision, self.cached], sort_keys=True)
+        digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
+        entry = "" if self.use == "frozen" else f"_{self.exam.entries[0].name}"
+        return f"{self.contender.slug}/{self.exam.name}{entry}_{self.use}_seed{self.seed}_{digest}"
+
+    def folder(self, out: Path) -> Path:
+        """Say where its work lies."""
+        return out / "units" / self.slug
+
+
+@dataclass(frozen=True)
+class ControlUnit:
+    """Describe the answers to an exam that see no pixels."""
+
+    suite: str
+    exam: Exam
+    num_clips: int
+
+    @property
+    def title(self) -> str:
+        """Name it for people."""
+        return f"controls on {self.exam.name}"
+
+    @property
+    def slug(self) -> str:
+        """Name its folder."""
+        return f"controls/{self.exam.name}_{Suite.exam_fingerprint(self.exam)[:8]}"
+
+    def folder(self, out: Path) -> Path:
+        """Say where its work lies."""
+        return out / "units" / self.slug
+
+
+def plan(suite: Suite, contenders: Sequence[Contender], wanted: Wanted) -> list[Unit | ControlUnit]:
+    """List the units of a matrix, controls first, in an order that never changes."""
+    found: list[Unit | ControlUnit] = [ControlUnit(suite.label, exam, suite.num_control_clips) for exam in suite.exams]
+    for seed in wanted.seeds:
+        for contender in contenders:
+            for exam in suite.exams:
+                fitted = contender.fitted_to(exam.clip)
+                for use in wanted.uses:
+                    found += _of(suite, fitted, exam, use, wanted, seed)
+    return found
+
+
+def _of(suite: Suite, contender: Contender, exam: Exam, use: Use, wanted: Wanted, seed: int) -> list[Unit]:
+    if use == "frozen":
+        depths = (1.0,) if contender.weights == "none" else wanted.depths or suite.depths
+        readouts = wanted.readouts or suite.readouts
+        return [Unit(suite.label, contender, exam, use, readouts, depths, seed, suite.precision, wanted.cached)]
+    if not contender.num_parameters:  # nothing of it can be finetuned
+        return []
+    depths = (suite.finetuned_depth,)
+    return [
+        Unit(suite.label, contender, exam.only(number), use, ("attention",), depths, seed, suite.precision, False)
+        for number in range(len(exam.entries))
+    ]

@@ -1,0 +1,142 @@
+"""`fourd evaluate`: any encoder on every entry of a suite, frozen and finetuned, by one protocol."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from fourd import results
+from fourd.benchmark.contenders import Contender, resolve
+from fourd.benchmark.estimate import estimate
+from fourd.benchmark.matrix import Failed, Matrix, collect, lay_out, run_matrix
+from fourd.benchmark.missing import unfinished
+from fourd.benchmark.suite import USES, Suite, Use
+from fourd.benchmark.units import Wanted
+from fourd.benchmark.work import Means
+from fourd.provenance import find
+from fourd.telemetry import duration
+from fourd.types import ReadoutKind
+
+ABOUT = """Measure encoders on depth, points, boxes, camera pose and action, frozen and finetuned, by one protocol.
+
+Examples:
+  fourd evaluate --backbones mean_pixel dinov2-base runs/mine/final/model.safetensors --data /datasets --out runs/bench
+  fourd evaluate --suite fourd.recipes.suites:toy_four_d --backbones mean_pixel video_vit:toy --out runs/toy_bench
+  torchrun --nproc-per-node 8 -m fourd evaluate --backbones 4ds-b-dist-e --data /datasets --out runs/bench
+
+An encoder is a published name (python -c "import fourd; print(*fourd.names())"), a file or folder of weights, one of
+our backbones at a size (videomae:base) or a dotted path of a function that gives its config; the last two have random
+weights, and are never ranked as the model of that name. LABEL=... gives it another name in the table.
+
+The same command goes on where it was stopped; with more encoders, depths or seeds it does only what is missing. Any
+number of processes may work on one --out. What it will take here is measured and printed first (--dry-run: that
+alone). Exams whose data are not in --data are listed with how to get them. Every constant and its source stands in
+docs/protocol.md."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Hold what the command line says."""
+
+    backbones: tuple[str, ...]
+    """Encoders to measure: [LABEL=]NAME, a file or folder of weights, module:size, or a dotted path."""
+    out: Path
+    """Folder of the results. The same command again does only what is missing."""
+    suite: str = "fourd.recipes.suites:four_d"
+    """Dotted path of a function that returns a Suite."""
+    data: Path = Path("data")
+    """Where the datasets lie, each in a folder of its name; the embedded world needs none."""
+    use: Annotated[tuple[Use, ...], tyro.conf.arg(metavar="{frozen,finetuned} ...")] = USES
+    """Frozen, finetuned, or both."""
+    readouts: tuple[ReadoutKind, ...] = ()
+    """Kinds of frozen readouts; all of the suite's by default."""
+    depths: tuple[float, ...] = ()
+    """Fractions of the backbone's depth to read, frozen; those of the suite by default."""
+    seeds: tuple[int, ...] = (0,)
+    """Of the readouts, and of random weights."""
+    cache_features: bool = False
+    """Keep what a frozen backbone says of each clip, in float16, and run it once per clip, however many steps follow.
+    For clips that do not depend on chance."""
+    rival: str = ""
+    """Whom wins and failures are shown against; by default the next encoder of the list."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N; by default the GPU of this process where there is one."""
+    num_workers: int = 0
+    """Processes that read clips ahead."""
+    dry_run: bool = False
+    """Say what would be done and what it would take, and end."""
+
+
+def run(arguments: list[str]) -> None:
+    """Do what is missing of a matrix, and show it."""
+    options = tyro.cli(Arguments, prog="fourd evaluate", description=ABOUT, args=arguments)
+    suite = suite_of(options.suite, options.data)
+    contenders = resolve(options.backbones)
+    wanted = Wanted(options.use, options.readouts, options.depths, options.seeds, options.cache_features)
+    means = Means(_device(options.device), options.num_workers)
+    out = options.out.resolve()
+    matrix = lay_out(suite, contenders, wanted, out)
+    seconds = _say_what_will_be_done(matrix, out, means)
+    if options.dry_run:
+        return
+    failed = run_matrix(matrix, out, means, seconds)
+    rows = collect(matrix, out)
+    results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
+    print(f"rows: {out}/rows.parquet")
+    _end(failed)
+
+
+def suite_of(dotted: str, data: Path) -> Suite:
+    """Call the function at a dotted path, with the folder of the datasets if it takes one."""
+    function = find(dotted)
+    suite = function(data) if inspect.signature(function).parameters else function()
+    if not isinstance(suite, Suite):
+        raise ValueError(f"--suite {dotted} returned a {type(suite).__name__}; expected a fourd.benchmark.Suite")
+    return suite
+
+
+def _device(asked: str) -> str:
+    """Give each process of torchrun a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if asked == "auto" and rank and torch.cuda.is_available() else asked
+
+
+def _say_what_will_be_done(matrix: Matrix, out: Path, means: Means) -> list[float]:
+    """Print what is there, what is missing and what that will take; return the seconds of each unit."""
+    todo = unfinished(matrix.units, out)
+    print(f"{matrix.suite.label}: {len(matrix.units)} units, {len(matrix.units) - len(todo)} of them done; in {out}")
+    for lost in matrix.absent:
+        print(f"no data for {lost.exam.name}: {lost.reason}")
+    for contender in matrix.contenders:
+        print(f"  {contender.backbone}: {_described(contender)}")
+    costs = dict(zip(todo, estimate(todo, means), strict=True))
+    backbone_s, readouts_s = (
+        sum(getattr(cost, name) for cost in costs.values()) for name in ("backbone_s", "readouts_s")
+    )
+    if todo:
+        print(
+            f"this will take about {duration(backbone_s + readouts_s)} here: backbones {duration(backbone_s)}, "
+            f"frozen readouts {duration(readouts_s)}",
+            flush=True,
+        )
+    return [costs[unit].seconds if unit in costs else 0.0 for unit in matrix.units]
+
+
+def _described(contender: Contender) -> str:
+    source = "random weights" if contender.is_random else f"{contender.weights} weights"
+    source = "needs no weights" if contender.weights == "none" else source
+    return f"{source}, {contender.num_parameters / 1e6:.1f}M parameters"
+
+
+def _end(failed: list[Failed]) -> None:
+    if failed:
+        listed = "\n".join(f"  {lost.unit.title}: {lost.reason}" for lost in failed)
+        raise ValueError(
+            f"{len(failed)} units failed, and are missing from the table; the same command tries again:\n{listed}"
+        )
