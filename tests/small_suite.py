@@ -46,3 +46,8 @@ def suite(version: int = 1, rates: tuple[float, ...] = (0.3, 1.0), steps: int = 
 def backbone() -> video_vit.VideoViTConfig:
     """Describe the encoder that is measured."""
     return video_vit.tiny()
+
+
+def longer() -> Suite:
+    """Describe the same with more to do, which leaves time to be killed in."""
+    return suite(version=2, steps=40)

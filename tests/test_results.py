@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fourd import results
+from fourd import metrics, results
 from fourd.results import Cell
 from fourd.types import Metric, Score
 
@@ -311,3 +312,122 @@ def test_resamples_drawn_in_pieces_are_all_there():
     drawn = np.concatenate(list(results._draw_groups(sums, num_resamples=95, seed=0)))
     assert drawn.shape == (95, 1, 2)
     np.testing.assert_allclose(drawn.mean(0) / 50_000, sums.mean(0), rtol=0.01)
+
+
+# ----------------------------------------------------------------------------- averages of real scores, on many ranks
+
+Scorer = Callable[[slice], tuple[Score, ...]]
+
+
+def scored_clips(seed: int, number: int = 7) -> tuple[Scorer, Scorer, Scorer]:
+    """Make clips of depth, boxes and points, of which the last has nothing valid; each scores a slice of them."""
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.linspace(0.9, 0, number)[:, None, None]
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(number, *shape, generator=generator)
+
+    true = 0.5 + 9 * torch.rand(number, 4, 5, 6, generator=generator)
+    pred, valid = true * torch.exp(0.3 * noise(4, 5, 6)), torch.rand(true.shape, generator=generator) < share[..., None]
+    corner = 50 * torch.rand(number, 3, 4, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 10 + 20 * torch.rand(corner.shape, generator=generator)], -1)
+    guess, counted = boxes + 4 * noise(3, 4, 4), torch.rand(number, 3, 4, generator=generator) < share
+    query, seen = torch.zeros(number, 3, dtype=torch.int64), noise(3, 4) > -1
+    return (
+        lambda clips: metrics.depth(*(x[clips] for x in (pred, true, valid))),
+        lambda clips: metrics.box_tracks(*(x[clips] for x in (guess, boxes, counted, query))),
+        lambda clips: (
+            *metrics.tap_vid(
+                *(x[clips] for x in (guess[..., :2], seen, corner, seen.flip(1), query, counted)), query_mode="first"
+            ),
+            metrics.point_distance(*(x[clips] for x in (guess[..., :2], corner, seen, query, counted))),
+        ),
+    )
+
+
+def rows_of(scorer: Scorer, clips: slice, cell: Cell = CELL, number: int = 7) -> results.Rows:
+    names = [f"clip{i}" for i in range(number)]
+    groups = ["film_a", "film_b", "film_a", "film_c", "film_d", "film_b", "film_c"]
+    return results.tabulate(cell, names[clips], groups[clips], scorer(clips))
+
+
+def test_a_weighted_mean_is_the_mean_over_all_pixels_and_a_clip_mean_counts_every_clip_once():
+    generator = torch.Generator().manual_seed(0)
+    true = 0.5 + 9 * torch.rand(5, 4, 5, 6, generator=generator)
+    pred = true * torch.exp(0.3 * torch.randn(true.shape, generator=generator))
+    valid = torch.rand(true.shape, generator=generator) < torch.tensor([0.9, 0.5, 0.2, 0.05, 0])[:, None, None, None]
+    per_clip, pooled = (
+        metrics.depth(pred, true, valid),
+        metrics.depth(*(x.flatten(0, 1)[None] for x in (pred, true, valid))),
+    )
+    check_averages(per_clip, pooled, roots={"rmse", "rmse_log", "silog_x100"})
+
+
+def test_a_weighted_mean_is_the_mean_over_all_object_frames_and_over_all_visible_points():
+    generator = torch.Generator().manual_seed(0)
+    corner = 50 * torch.rand(5, 3, 6, 2, generator=generator)
+    true = torch.cat([corner, corner + 10 + 20 * torch.rand(corner.shape, generator=generator)], -1)
+    pred = true + 4 * torch.randn(true.shape, generator=generator)
+    valid = torch.rand(5, 3, 6, generator=generator) < torch.tensor([0.9, 0.6, 0.4, 0.3, 0])[:, None, None]
+    query = torch.randint(0, 2, (5, 3), generator=generator)
+    boxes = (pred, true, valid, query)
+    per_clip = metrics.box_tracks(*boxes)
+    check_averages(per_clip[:3], metrics.box_tracks(*(x.flatten(0, 1)[None] for x in boxes))[:3])
+    over_tracks = results.mean(tabulated(per_clip[3:]))
+    assert over_tracks.weighted_mean == over_tracks.clip_mean  # clips count once whichever mean is taken
+    points = (pred[..., :2], true[..., :2], torch.rand(5, 3, 6, generator=generator) < 0.7, query, valid)
+    pooled = metrics.point_distance(*(x.flatten(0, 1)[None] for x in points))
+    check_averages((metrics.point_distance(*points),), (pooled,))
+
+
+def tabulated(scores: tuple[Score, ...], name: str | None = None) -> pa.Table:
+    clips = [f"clip{i}" for i in range(len(scores[0].score))]
+    table = results.tabulate(CELL, clips, clips, scores).table
+    return table if name is None else results.select(table, metric=name)
+
+
+def check_averages(per_clip: tuple[Score, ...], pooled: tuple[Score, ...], roots: set[str] | None = None) -> None:
+    """Hold both means over five clips, the last of them undefined, to what they promise; a root has no pooled mean."""
+    for clip, whole in zip(per_clip, pooled, strict=True):
+        name = clip.metric.name
+        mean = results.mean(tabulated(per_clip, name))
+        assert (mean.num_clips, mean.num_undefined) == (4, 1), name
+        assert mean.clip_mean == pytest.approx(clip.score[:4].mean().item(), rel=1e-12), name
+        assert mean.weighted_mean != pytest.approx(mean.clip_mean, rel=1e-3), name
+        assert clip.weight.sum().item() == whole.weight.item(), name
+        assert (mean.weighted_mean == pytest.approx(whole.score.item(), rel=1e-6)) == (name not in (roots or ())), name
+
+
+SPLITS = {
+    "alternating": (slice(0, None, 2), slice(1, None, 2)),
+    "in two runs": (slice(0, 4), slice(4, None)),
+    "second first": (slice(4, None), slice(0, 4)),
+    "one by one": tuple(slice(i, i + 1) for i in (3, 0, 6, 1, 5, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["depth", "boxes", "points"])
+def test_rows_of_several_ranks_joined_are_those_of_one(kind: int, split: tuple[slice, ...], tmp_path: Path):
+    scorers = {with_seed(seed): scored_clips(seed)[kind] for seed in (0, 1, 2)}
+    whole = merged(tmp_path / "whole", [rows_of(scorer, slice(None), cell) for cell, scorer in scorers.items()])
+    parts = [rows_of(scorer, clips, cell) for clips in split for cell, scorer in scorers.items()]
+    assert len({len(part.table) for part in parts}) == (2 if len(split) == 2 else 1)  # seven clips do not divide
+    joined = merged(tmp_path / "parts", parts)
+    by_row = [(name, "ascending") for name in ("metric", "seed", "clip")]
+    assert joined.table.sort_by(by_row).equals(whole.table.sort_by(by_row))
+    assert joined.metrics == whole.metrics
+    for name in whole.metrics:
+        one, many = (results.select(rows.table, metric=name) for rows in (whole, joined))
+        assert results.mean(many) == results.mean(one)
+        for average in ("clip_mean", "weighted_mean"):
+            interval = results.bootstrap_interval(many, average, num_resamples=200)
+            assert interval == results.bootstrap_interval(one, average, num_resamples=200)
+            assert np.isfinite([interval.low, interval.high]).all()
+
+
+def merged(folder: Path, parts: Sequence[results.Rows]) -> results.Rows:
+    paths = [folder / f"rank{i}.parquet" for i in range(len(parts))]
+    for path, rows in zip(paths, parts, strict=True):
+        results.write_rows(path, rows.table, rows.metrics)
+    return results.merge_rows(paths)

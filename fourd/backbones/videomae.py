@@ -42,6 +42,8 @@ CHECKPOINTS = {
 The first three are self-supervised, on Kinetics-400 or on Something-Something v2; those that end in `k400` were
 finetuned with the labels of Kinetics-400.
 """
+TRAINED_ON = {"videomae-": ("kinetics",), "videomae-base-ssv2": ("ssv2",)}
+"""Datasets of ours that published weights saw, by how their names begin. Source: the models' cards on the Hub."""
 
 _SELF_SUPERVISED, _FINETUNED = "VideoMAEModel", "VideoMAEForVideoClassification"
 _LEFT_OUT = ("decoder.", "encoder_to_decoder.", "mask_token", "classifier.")

@@ -41,6 +41,8 @@ CHECKPOINTS = {
     "videomae-v2-giant": "OpenGVLab/VideoMAEv2-giant",
 }
 """Short names of published checkpoints, and where they lie on the Hub."""
+TRAINED_ON = {"videomae-v2-": ("kinetics", "ssv2")}
+"""Datasets of ours that published weights saw: parts of its mixture of 1.35 million films. Source: arXiv 2303.16727."""
 
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What a single file of published weights is called; those of the distilled models are only to be had like this."""

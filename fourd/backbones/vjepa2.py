@@ -40,6 +40,8 @@ CHECKPOINTS = {
 Those that end in `ssv2` come with a head that was trained with the labels of Something-Something v2 on top of the
 frozen encoder; the head is left out.
 """
+TRAINED_ON = {"vjepa2-": ("kinetics", "ssv2")}
+"""Datasets of ours that published weights saw: parts of its 22 million films. Source: arXiv 2506.09985."""
 
 _MODEL = "VJEPA2Model"
 _LEFT_OUT = ("predictor.", "pooler.", "classifier.")

@@ -69,6 +69,8 @@ class Arguments:
     """cpu, cuda, cuda:N; by default the GPU of this process where there is one."""
     num_workers: int = 0
     """Processes that read clips ahead."""
+    save_every: int = 200
+    """Steps between checkpoints, from which a killed call goes on."""
     dry_run: bool = False
     """Say what would be done and what it would take, and end."""
 
@@ -79,7 +81,7 @@ def run(arguments: list[str]) -> None:
     suite = suite_of(options.suite, options.data)
     contenders = resolve(options.backbones)
     wanted = Wanted(options.use, options.readouts, options.depths, options.seeds, options.cache_features)
-    means = Means(_device(options.device), options.num_workers)
+    means = Means(_device(options.device), options.num_workers, options.save_every)
     out = options.out.resolve()
     matrix = lay_out(suite, contenders, wanted, out)
     seconds = _say_what_will_be_done(matrix, out, means)

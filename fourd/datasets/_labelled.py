@@ -27,6 +27,8 @@ from fourd.types import Batch, Dataset, DatasetConfig, Unreadable
 from fourd.video import CropBox
 
 Crop = Literal["centre", "random", "three"]
+Portion = Literal["all", "learn", "choose"]
+_ONE_IN = 10
 KINDS = ("depth", "point_tracking", "box_tracking", "camera_pose", "action")
 
 
@@ -78,16 +80,19 @@ class Found:
 class LabelledConfig(DatasetConfig):
     """Describe a split of a labelled dataset, and the clips that are cut from it.
 
-    root: the folder of the dataset. tasks: kinds of labels that `Batch.tasks` holds, in its order. size: height and
-    width of a clip. crop: the largest box of that shape in the middle, a random part (`crop_scale`, `crop_ratio`: see
-    `random_resized_crop`), or three boxes along the longer side, which are views of one clip. flip: mirror half of
-    the clips. num_points, num_boxes: slots for queries; None holds all that any recording has, and a recording with
-    more gives as many, drawn at random. least_box_area, least_box_share: see `see`. least_presence: share of the
-    frames in which a box must count to be asked for. Defaults are not from the paper, except for 16 frames of 224.
+    root: the folder of the dataset. portion: of the split's groups (scenes, films) one in ten, by its name, is for
+    choosing, such as learning rates, and the others for learning. tasks: kinds of labels that `Batch.tasks` holds, in
+    its order. size: height and width of a clip. crop: the largest box of that shape in the middle, a random part
+    (`crop_scale`, `crop_ratio`: see `random_resized_crop`), or three boxes along the longer side, which are views of
+    one clip. flip: mirror half of the clips. num_points, num_boxes: slots for queries; None holds all that any
+    recording has, and a recording with more gives as many, drawn at random. least_box_area, least_box_share: see
+    `see`. least_presence: share of the frames in which a box must count to be asked for. Defaults are not from the
+    paper, except for 16 frames of 224.
     """
 
     root: str
     split: str = "train"
+    portion: Portion = "all"
     tasks: tuple[str, ...] = ()
     num_frames: int = 16
     sampling: Sampling = field(default_factory=Windows)
@@ -137,7 +142,7 @@ class LabelledDataset(Dataset, ABC):
                 f"`fourd data doctor {self.name} ROOT` says how to get them"
             )
         found = self.find()
-        self.recordings = found.recordings
+        self.recordings = tuple(recording for recording in found.recordings if self._is_of_portion(recording))
         counts = [config.sampling.count(recording.num_frames, config.num_frames) for recording in self.recordings]
         short = [recording for recording, count in zip(self.recordings, counts, strict=True) if not count]
         self.unreadable = (*found.unreadable, *(self._too_short(recording) for recording in short))
@@ -213,6 +218,12 @@ class LabelledDataset(Dataset, ABC):
             if config.crop == "three":
                 box = _along_the_longer_side(box, height, width, looked // (self.num_views // 3))
         return View(box, config.size, bool(rng.random() < 0.5 and config.flip))
+
+    def _is_of_portion(self, recording: Recording) -> bool:
+        if self.config.portion == "all":
+            return True
+        number = int.from_bytes(hashlib.sha256(f"{self.name}/{recording.group}".encode()).digest()[:8])
+        return (number % _ONE_IN == 0) == (self.config.portion == "choose")
 
     def _slots(self, asked: int | None, name: str) -> int:
         return max(1, asked or max((getattr(recording, name) for recording in self.recordings), default=1))

@@ -50,7 +50,11 @@ class StoredArray:
         if not self.data.length:
             return np.zeros(self.shape, self.dtype)[where]
         order: Any = "F" if self.by_column else "C"
-        return np.array(np.memmap(path, self.dtype, "r", self.data.offset, self.shape, order)[where])
+        try:
+            stored = np.memmap(path, self.dtype, "r", self.data.offset, self.shape, order)
+        except ValueError as error:  # the file ends before the array does
+            raise UnreadableVideo(str(path), f"it was cut off or changed while it was in use ({error})") from error
+        return np.array(stored[where])
 
 
 def look_into(path: Path, offset: int = 0) -> Any:
@@ -64,14 +68,14 @@ def look_into(path: Path, offset: int = 0) -> Any:
         file.seek(offset)
         try:
             return _Machine(file, size).run()
-        except _Refused as error:
+        except _RefusedError as error:
             raise UnreadableVideo(str(path), str(error)) from error
         except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
             reason = f"not a pickle that can be followed, at byte {file.tell()} of {size} ({error!r}): get it again"
             raise UnreadableVideo(str(path), reason) from error
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Say why a pickle is not followed."""
 
 
@@ -93,8 +97,8 @@ class _Dtype:
         if self.code in ("O", "O8"):
             return None
         if not re.fullmatch(r"[biuf][1248]|S[1-9][0-9]*", self.code) or self.order not in ("<", ">", "|", "="):
-            raise _Refused(f"an array of type {self.order}{self.code}: expected numbers or bytes")
-        return np.dtype(self.code).newbyteorder("=" if self.order == "|" else self.order)
+            raise _RefusedError(f"an array of type {self.order}{self.code}: expected numbers or bytes")
+        return np.dtype(self.code if self.order == "|" else self.order + self.code)
 
 
 class _PendingArray(StoredArray):
@@ -103,16 +107,18 @@ class _PendingArray(StoredArray):
     def build(self, state: Any) -> None:
         version, shape, dtype, by_column, data = state
         if version != 1:
-            raise _Refused(f"an array in version {version} of NumPy's form: expected 1")
+            raise _RefusedError(f"an array in version {version} of NumPy's form: expected 1")
         _fill(self, shape, dtype, data, by_column)
 
 
 def _fill(array: StoredArray, shape: Any, dtype: _Dtype, data: Any, by_column: bool) -> None:
     array.shape, array.dtype, array.data, array.by_column = tuple(shape), dtype.resolve(), data, bool(by_column)
+    if not all(isinstance(side, int) and side >= 0 for side in array.shape):
+        raise _RefusedError(f"an array of shape {array.shape}: expected whole numbers from 0")
     if array.dtype is not None:
         wanted = math.prod(array.shape) * array.dtype.itemsize
         if data.length != wanted:
-            raise _Refused(f"an array of shape {array.shape} with {data.length} bytes: expected {wanted}")
+            raise _RefusedError(f"an array of shape {array.shape} with {data.length} bytes: expected {wanted}")
 
 
 def _new_array(*_: Any) -> _PendingArray:
@@ -163,7 +169,8 @@ class _Machine:
     def run(self) -> Any:
         """Follow it to its end and give what it makes."""
         while (step := self._take(1)) != b".":
-            self._constant(step) or self._memory(step) or self._special(step)
+            if not (self._constant(step) or self._memory(step)):
+                self._special(step)
         return self.stack.pop()
 
     def _constant(self, step: bytes) -> bool:
@@ -200,7 +207,7 @@ class _Machine:
 
     def _special(self, step: bytes) -> None:
         if step not in _STEPS:
-            raise _Refused(
+            raise _RefusedError(
                 f"a pickle with the step {step!r}, which no array needs: expected protocol 3 to 5; "
                 "for an older one, load it where you trust it and pickle it again with protocol 4"
             )
@@ -239,7 +246,7 @@ class _Machine:
 
     def _target(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
-            raise _Refused(f"a pickle that fills a {type(self.stack[-1]).__name__}: expected a {kind.__name__}")
+            raise _RefusedError(f"a pickle that fills a {type(self.stack[-1]).__name__}: expected a {kind.__name__}")
         return self.stack[-1]
 
     def _old_name(self) -> None:
@@ -252,7 +259,7 @@ class _Machine:
 
     def _push_name(self, module: str, name: str) -> None:
         if (module, name) not in _NAMES:
-            raise _Refused(
+            raise _RefusedError(
                 f"a pickle that names {module}.{name}, which no array needs: it is not loaded, since it could run "
                 "anything. Get the file from its official address"
             )
@@ -261,13 +268,13 @@ class _Machine:
     def _call(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if called not in _CALLED:
-            raise _Refused(f"a pickle that calls {called!r}: expected an array or its type")
+            raise _RefusedError(f"a pickle that calls {called!r}: expected an array or its type")
         self.stack.append(called(*arguments))
 
     def _build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], _PendingArray | _Dtype):
-            raise _Refused(f"a pickle that sets the state of a {type(self.stack[-1]).__name__}: expected an array")
+            raise _RefusedError(f"a pickle that sets the state of a {type(self.stack[-1]).__name__}: expected an array")
         self.stack[-1].build(state)
 
     def _number(self, form: str) -> Any:
@@ -275,19 +282,21 @@ class _Machine:
 
     def _text(self, length: int) -> str:
         if length > _LONGEST_TEXT:
-            raise _Refused(f"a text of {length} bytes: expected names; pickles before protocol 3 hold arrays as text")
+            raise _RefusedError(
+                f"a text of {length} bytes: expected names; pickles before protocol 3 hold arrays as text"
+            )
         return self._take(length).decode()
 
     def _take(self, length: int) -> bytes:
         data = self.file.read(length)
         if len(data) < length:
-            raise _Refused(f"cut off at byte {self.size}: get it again")
+            raise _RefusedError(f"cut off at byte {self.size}: get it again")
         return data
 
     def _skip(self, length: int) -> StoredBytes:
         offset = self.file.tell()
         if offset + length > self.size:
-            raise _Refused(
+            raise _RefusedError(
                 f"cut off: {length} bytes should follow byte {offset}, the file ends at {self.size}: get it again"
             )
         self.file.seek(length, 1)

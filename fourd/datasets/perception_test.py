@@ -108,8 +108,9 @@ class PerceptionTest(LabelledDataset):
 
     def find(self) -> Found:
         """List the films that the JSON files name; one is unreadable without its film or the labels that are asked."""
-        recordings, unreadable = [], []
-        for key, parts in sorted(self._described().items()):
+        described, unreadable = self._described()
+        recordings = []
+        for key, parts in sorted(described.items()):
             try:
                 recordings.append(self._recording(key, parts))
             except UnreadableVideo as error:
@@ -134,17 +135,19 @@ class PerceptionTest(LabelledDataset):
             boxes=_boxes(*tracks["box_tracking"], size) if "box_tracking" in tracks else None,
         )
 
-    def _described(self) -> dict[str, list[tuple[Path, Any]]]:
-        """Collect what each JSON file says of each film."""
+    def _described(self) -> tuple[dict[str, list[tuple[Path, Any]]], list[Unreadable]]:
+        """Collect what each JSON file says of each film, and the files that say nothing."""
         pattern = self.config.annotations or f"*{self.config.split}*.json"
+        paths = sorted((*self.root.glob(pattern), *self.root.glob(f"annotations/{pattern}")))
         described: dict[str, list[tuple[Path, Any]]] = {}
-        for path in sorted((*self.root.glob(pattern), *self.root.glob(f"annotations/{pattern}"))):
-            told = read_json(path)
-            if not isinstance(told, dict):
-                raise UnreadableVideo(str(path), f"a {type(told).__name__}, expected a table from video ids to labels")
-            for key, labels in told.items():
-                described.setdefault(key, []).append((path, labels))
-        return described
+        unreadable = [] if paths else [Unreadable(str(self.root / pattern), "no such file: expected the labels")]
+        for path in paths:
+            try:
+                for key, labels in _table(path).items():
+                    described.setdefault(key, []).append((path, labels))
+            except UnreadableVideo as error:
+                unreadable.append(Unreadable(str(error.path), error.reason))
+        return described, unreadable
 
     def _recording(self, key: str, parts: Sequence[tuple[Path, Any]]) -> Recording:
         path, first = parts[0]
@@ -209,6 +212,14 @@ class PerceptionTest(LabelledDataset):
 # ----------------------------------------------------------------------------- from JSON to arrays
 
 
+def _table(path: Path) -> dict[str, Any]:
+    """Read a JSON file of labels; raise UnreadableVideo where it is no table of tables."""
+    told = read_json(path)
+    if not isinstance(told, dict) or not all(isinstance(labels, dict) for labels in told.values()):
+        raise UnreadableVideo(str(path), f"found {_short(told)}, expected a table from video ids to their labels")
+    return told
+
+
 def _field(table: Any, name: str, kind: type, where: str) -> Any:
     value = table.get(name) if isinstance(table, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -229,7 +240,20 @@ def _resolution(metadata: Any, where: str) -> tuple[int, int]:
 
 
 def _tracks(kind: str, parts: Sequence[tuple[Path, Any]], key: str, num_frames: int) -> tuple[_Track, ...]:
-    """Read the tracks of one kind; where several files have them, they must agree."""
+    """Read the tracks of one kind."""
+    tracks, where = _agreed(kind, parts, key)
+    by_frame = any(_is_by_frame(track) for track in tracks)
+    read = []
+    for number, track in enumerate(tracks):
+        named = f"{where}[{number}]"
+        is_point = kind == "point_tracking"
+        read.append(_point_track(track, named, by_frame) if is_point else _box_track(track, named))
+        _check(read[-1], num_frames, named)
+    return tuple(read)
+
+
+def _agreed(kind: str, parts: Sequence[tuple[Path, Any]], key: str) -> tuple[list[Any], str]:
+    """Find the tracks of one kind, and what errors call them; where several files have them, they must agree."""
     name = _KEYS[kind]
     having = [(path, labels[name]) for path, labels in parts if labels.get(name)]
     if not having:
@@ -239,17 +263,13 @@ def _tracks(kind: str, parts: Sequence[tuple[Path, Any]], key: str, num_frames: 
     for other, others in having[1:]:
         if others != tracks:
             raise UnreadableVideo(f"{other}[{key}].{name}", f"differs from {path.name}: name one file by `annotations`")
-    where = f"{path}[{key}].{name}"
-    by_frame = kind == "point_tracking" and any(len(track.get("points", ())) != 2 for track in tracks)
-    read = [
-        _point_track(track, f"{where}[{number}]", by_frame)
-        if kind == "point_tracking"
-        else _box_track(track, f"{where}[{number}]")
-        for number, track in enumerate(tracks)
-    ]
-    for number, track in enumerate(read):
-        _check(track, num_frames, f"{where}[{number}]")
-    return tuple(read)
+    return _field({name: tracks}, name, list, f"{path}[{key}]"), f"{path}[{key}].{name}"
+
+
+def _is_by_frame(track: Any) -> bool:
+    """Say whether a point's places are one pair for each frame; of two frames, neither form can be told."""
+    stored = track.get("points") if isinstance(track, dict) else None
+    return isinstance(stored, list) and len(stored) != 2
 
 
 def _point_track(track: Any, where: str, by_frame: bool) -> _Track:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fourd.metrics._means import mean_where, ratio, sum_where
@@ -97,7 +98,8 @@ _FITS = {"median": fit_median, "scale_l1": fit_scale_l1, "scale_shift_l2": fit_s
 def _median(values: Tensor, where: Tensor) -> Tensor:
     """Take the median of what counts; the mean of the middle two for an even number, 0 for none."""
     ordered = torch.where(where, values, torch.inf).flatten(1).sort(dim=1).values
+    ordered = F.pad(ordered, (0, 1), value=torch.inf)  # so that there is one to take where there is no pixel at all
     number = where.flatten(1).sum(1, keepdim=True)
     middle = torch.cat([(number - 1) // 2, number // 2], dim=1).clamp(min=0)
-    median = ordered.gather(1, middle.clamp(max=ordered.shape[1] - 1)).double().mean(1)
+    median = ordered.gather(1, middle).double().mean(1)
     return torch.where(number[:, 0] > 0, median, 0)

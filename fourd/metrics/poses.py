@@ -101,7 +101,7 @@ def _trapezoid_area(error: Tensor, valid: Tensor, threshold: int) -> Tensor:
     """Integrate recall by straight lines between sorted errors, flat after the last below the threshold."""
     number = count_where(valid)[:, None]
     ordered = torch.where(valid, error, torch.inf).sort(dim=1).values.double()
-    ordered = torch.cat([torch.zeros_like(ordered[:, :1]), ordered], dim=1)
+    ordered = torch.cat([torch.zeros_like(number), ordered], dim=1)
     below = ordered < threshold
     rank = torch.arange(ordered.shape[1], device=error.device, dtype=torch.float64).expand_as(ordered)
     recall = torch.where(below, ratio(rank, number), 0).cummax(dim=1).values

@@ -75,6 +75,8 @@ def _steps(world_from_camera: Tensor) -> Tensor:
 
 def _moves(world_from_camera: Tensor, count: Tensor) -> Tensor:
     """Say which cameras are ever in two places."""
+    if not count.shape[1]:
+        return count.any(1)
     first = count.int().argmax(1)[:, None, None].expand(-1, 1, 3)
     away = translation_of(world_from_camera) - translation_of(world_from_camera).gather(1, first)
     return ((torch.linalg.vector_norm(away, dim=-1) > MIN_TRANSLATION) & count).any(1)

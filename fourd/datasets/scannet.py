@@ -1,0 +1,359 @@
+"""ScanNet v2: rooms filmed with a depth camera, with the camera's poses from a reconstruction.
+
+A scan may lie as one `.sens` file, as extracted pictures, or as common preprocessing leaves it; which one is found by
+itself, scan by scan. Colour and depth are registered already: the transform between the two cameras that the files
+also hold is not applied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int32, UInt8
+
+from fourd.datasets import _sens
+from fourd.datasets._files import colour, frames_of, identity, raster
+from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
+from fourd.datasets._sampling import FrameNumbers
+from fourd.datasets._view import Labelled
+from fourd.media import UnreadableVideo
+from fourd.types import CameraPoses, Depth, Unreadable
+
+ABOUT = About(
+    title="ScanNet v2",
+    licence="ScanNet Terms of Use: research alone, a signed form from an institution's address; its code is MIT",
+    how_to_get=(
+        "Sign the form of http://www.scan-net.org (Terms of Use), mail it as it says, and run the download script that "
+        "comes back with `--type .sens`. The lists of the splits are Tasks/Benchmark/scannetv2_{train,val,test}.txt "
+        "of https://github.com/ScanNet/ScanNet: put them into ROOT or beside it."
+    ),
+    layout=(
+        "[scans/ scans_test/ scans_train/]scene%04d_%02d/ with one of: <scan>.sens; color/0.jpg, depth/0.png, "
+        "pose/0.txt, intrinsic/; frame-000000.color.jpg, .depth.pgm, .pose.txt, _info.txt; color/00000.jpg, "
+        "depth/00000.png, cam/00000.npz. scannetv2_<split>.txt in ROOT or beside it"
+    ),
+    source="Dai et al., ScanNet (CVPR 2017)",
+    official={"train": 1201, "val": 312, "test": 100},
+)
+FPS = 30.0
+"""Frames a second of the sensor; frames are timed by their numbers."""
+MILLIMETRES = 1000.0
+"""Units of depth in a metre, where no file says it."""
+_SCAN = re.compile(r"scene\d{4}_\d{2}")
+_FOLDERS = {"train": ("scans", "scans_train"), "test": ("scans_test",)}
+_SPLITS = ("train", "val", "test", "all")
+_LARGEST_SKEW = 0.02  # of R R^T from the identity: files keep six digits, or four
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanNetConfig(LabelledConfig):
+    """Describe a split: "train", "val" or "test" by the official lists, or "all" scans that are there.
+
+    split_list: a file that names one scan a line, used instead of `scannetv2_<split>.txt`. Where there is no list,
+    the folders part training (with validation) from testing. With `camera_pose` among the tasks, clips are cut from
+    the stretches in which every frame has a pose; without, from whole scans.
+    """
+
+    split_list: str | None = None
+
+    kinds: ClassVar[tuple[str, ...]] = ("depth", "camera_pose")
+
+    def __post_init__(self) -> None:
+        """Refuse a split that ScanNet does not have."""
+        super().__post_init__()
+        if self.split not in _SPLITS:
+            raise ValueError(f"ScanNetConfig.split: found {self.split!r}; expected one of {', '.join(_SPLITS)}")
+
+    def build(self) -> ScanNet:
+        """Build what this config describes."""
+        return ScanNet(self)
+
+
+class _Scan(Protocol):
+    """Say what every form of a scan can tell. Frames are counted as they are kept."""
+
+    numbers: Int32[np.ndarray, " F"]
+    """The sensor's own number of each frame that is kept."""
+
+    def has_pose(self) -> Bool[np.ndarray, " F"]: ...
+    def identity(self) -> str: ...
+    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]: ...
+    def metres(self, frame: int) -> Float[np.ndarray, "h w"]: ...
+    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]: ...
+    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """Name the part of a scan that is a recording: frames from `start` on."""
+
+    scan: _Scan
+    start: int
+    path: Path
+
+
+class ScanNet(LabelledDataset):
+    """Give clips of rooms, with depth and camera poses."""
+
+    name = "scannet"
+    split_source: str
+    """Which list or folders the split was taken from."""
+
+    def find(self) -> Found:
+        """List the scans of the split; read every pose where poses are asked for."""
+        folders, unreadable = self._folders()
+        recordings: list[Recording] = []
+        damaged: list[Unreadable] = []
+        for folder in folders:
+            try:
+                scan = _open(folder)
+                usable = scan.has_pose() if "camera_pose" in self.config.tasks else np.ones(len(scan.numbers), bool)
+                recordings += _recordings(folder, scan, usable)
+            except UnreadableVideo as error:
+                unreadable.append(Unreadable(error.path, error.reason))
+                continue
+            if not usable.all():
+                lost = f"{(~usable).sum()} of {len(usable)} frames have no camera pose"
+                damaged.append(Unreadable(str(folder), f"{lost}: clips are cut from the frames between them"))
+        self.damaged = tuple(damaged)
+        return Found(tuple(recordings), tuple(unreadable))
+
+    def load(self, recording: Recording, frames: FrameNumbers) -> Labelled:
+        """Read pictures, and of depth and poses what the tasks ask for."""
+        stretch: _Stretch = recording.source
+        scan, tasks = stretch.scan, self.config.tasks
+        kept = [stretch.start + int(frame) for frame in frames]
+        pictures = [scan.colour(frame) for frame in kept]
+        return Labelled(
+            video=frames_of(pictures, str(stretch.path)),
+            time_s=torch.from_numpy(scan.numbers[kept] / FPS),
+            depth=_depth(stretch, kept) if "depth" in tasks else None,
+            camera=_camera(stretch, kept, pictures[0]) if "camera_pose" in tasks else None,
+        )
+
+    def _folders(self) -> tuple[list[Path], list[Unreadable]]:
+        """Find the scans of the split, and name those that are listed and not there."""
+        split, listed = self.config.split, self._list_file()
+        if listed is None and split != "all":
+            if split not in _FOLDERS:
+                raise ValueError(
+                    f"{self.root}: no scannetv2_{split}.txt in it or beside it; split {split!r} needs that list. Get it "
+                    "from Tasks/Benchmark of github.com/ScanNet/ScanNet, or name a list by `split_list`"
+                )
+            places = [self.root / name for name in _FOLDERS[split]]
+            self.split_source = f"folders {' and '.join(_FOLDERS[split])}: no scannetv2_{split}.txt was found"
+            return _scans_in(places), []
+        there = _scans_in([self.root, *(self.root / name for names in _FOLDERS.values() for name in names)])
+        self.split_source = str(listed) if listed else "all scans that are there"
+        if listed is None:
+            return there, []
+        by_name = {folder.name: folder for folder in there}
+        names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+        lost = [Unreadable(name, f"listed in {listed}, no such folder below {self.root}") for name in names]
+        return [by_name[name] for name in names if name in by_name], [at for at in lost if at.path not in by_name]
+
+    def _list_file(self) -> Path | None:
+        """Find the list of the split, if there is one; raise FileNotFoundError where the config names none that is."""
+        if self.config.split_list is not None:
+            named = Path(self.config.split_list).expanduser()
+            if not named.is_file():
+                raise FileNotFoundError(f"ScanNetConfig.split_list: {named}: no such file; expected one scan a line")
+            return named
+        name = f"scannetv2_{self.config.split}.txt"
+        return next((at for at in (self.root / name, self.root.absolute().parent / name) if at.is_file()), None)
+
+
+def _scans_in(places: Sequence[Path]) -> list[Path]:
+    found = [path for place in places if place.is_dir() for path in place.iterdir() if _SCAN.fullmatch(path.name)]
+    return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
+
+
+def _recordings(folder: Path, scan: _Scan, usable: Bool[np.ndarray, " F"]) -> list[Recording]:
+    """Cut a scan where frames are missing. The group is the space, which several scans may show."""
+    parts = _stretches(scan.numbers, usable)
+    whole = len(parts) == 1 and parts[0] == (0, len(usable))
+    return [
+        Recording(
+            key=folder.name if whole else f"{folder.name}/from{scan.numbers[start]:06d}",
+            group=folder.name.split("_")[0],
+            num_frames=stop - start,
+            identity=scan.identity(),
+            source=_Stretch(scan, start, folder),
+        )
+        for start, stop in parts
+    ]
+
+
+def _stretches(numbers: Int32[np.ndarray, " F"], usable: Bool[np.ndarray, " F"]) -> list[tuple[int, int]]:
+    """Find the runs of usable frames whose numbers follow each other at the usual step: (first, behind the last)."""
+    if not len(numbers):
+        return []
+    steps = np.diff(numbers)
+    usual = int(np.median(steps)) if len(steps) else 1
+    breaks = np.flatnonzero((steps != usual) | ~usable[1:] | ~usable[:-1]) + 1
+    edges = [0, *breaks.tolist(), len(numbers)]
+    return [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if usable[start]]
+
+
+def _depth(stretch: _Stretch, kept: Sequence[int]) -> Depth:
+    pictures = [stretch.scan.metres(frame) for frame in kept]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise UnreadableVideo(str(stretch.path), "depth pictures of different sizes: expected one size")
+    metres = torch.from_numpy(np.stack(pictures).astype(np.float32))[None]
+    return Depth(metres, metres > 0)
+
+
+def _camera(stretch: _Stretch, kept: Sequence[int], picture: UInt8[np.ndarray, "H W 3"]) -> CameraPoses:
+    poses = np.stack([stretch.scan.pose(frame) for frame in kept])
+    for frame, pose in zip(kept, poses, strict=True):
+        rotation = pose[:3, :3]
+        is_rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=_LARGEST_SKEW) and np.linalg.det(rotation) > 0
+        if not is_rigid or not np.allclose(pose[3], (0, 0, 0, 1)):
+            number = stretch.scan.numbers[frame]
+            raise UnreadableVideo(str(stretch.path), f"pose of frame {number}: not a rotation and a translation")
+    intrinsics = stretch.scan.intrinsics(kept[0], picture)
+    _check_intrinsics(intrinsics, picture, stretch.path)
+    # files count from the middle of the first pixel: depth's principal point is (319.5, 239.5) in 640 x 480
+    centred = intrinsics + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    return CameraPoses(torch.from_numpy(poses).float()[None], torch.from_numpy(centred).float()[None])
+
+
+def _check_intrinsics(intrinsics: Float64[np.ndarray, "3 3"], picture: np.ndarray, path: Path) -> None:
+    """Refuse a camera whose axis does not fall near the middle: it is that of pictures of another size."""
+    middle = intrinsics[:2, 2] / (picture.shape[1], picture.shape[0])
+    if not (np.abs(middle - 0.5) < 0.2).all():
+        found = f"principal point {intrinsics[:2, 2].round(1).tolist()} in {picture.shape[1]} x {picture.shape[0]} pixels"
+        raise UnreadableVideo(str(path), f"colour intrinsics: {found}, expected about the middle; were they resized?")
+
+
+# ----------------------------------------------------------------------------- the forms of a scan
+
+
+def _open(folder: Path) -> _Scan:
+    """Find out how a scan is kept; the official file goes before what was made from it."""
+    sens = folder / f"{folder.name}.sens"
+    if sens.is_file():
+        return _SensScan(sens)
+    for form in _FORMS:
+        if (folder / form.sign).exists():
+            return _pictures(folder, form)
+    signs = ", ".join((sens.name, *(form.sign for form in _FORMS)))
+    raise UnreadableVideo(str(folder), f"a scan in no known form: expected one of {signs} in it")
+
+
+class _SensScan:
+    """Read a scan from its `.sens` file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.numbers = np.arange(_sens.read_header(path).num_frames, dtype=np.int32)
+
+    def has_pose(self) -> Bool[np.ndarray, " F"]:
+        """Say which frames have one."""
+        return np.isfinite(_sens.read_index(self.path).poses).all((1, 2))
+
+    def identity(self) -> str:
+        """Describe the file."""
+        return identity(self.path)
+
+    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Read colour."""
+        return _sens.read_colour(self.path, _sens.read_index(self.path), frame)
+
+    def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
+        """Read depth."""
+        index = _sens.read_index(self.path)
+        return _sens.read_depth(self.path, index, frame) / np.float32(index.header.depth_shift)
+
+    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
+        """Read world_from_camera."""
+        return _sens.read_index(self.path).poses[frame].astype(np.float64)
+
+    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]:
+        """Read the colour camera."""
+        return _sens.read_header(self.path).colour_intrinsics[:3, :3]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Say what the files of extracted pictures are called. sign: what only this form has."""
+
+    sign: str
+    colour: str
+    depths: tuple[str, ...]
+    pose: str
+
+
+_FORMS = (
+    _Form("cam", "color/{:05d}.jpg", ("depth/{:05d}.png",), "cam/{:05d}.npz"),
+    _Form("color", "color/{}.jpg", ("depth/{}.png",), "pose/{}.txt"),
+    _Form("_info.txt", "frame-{:06d}.color.jpg", ("frame-{:06d}.depth.pgm", "frame-{:06d}.depth.png"), "frame-{:06d}.pose.txt"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Read a scan from pictures in a folder."""
+
+    folder: Path
+    form: _Form
+    numbers: Int32[np.ndarray, " F"]
+    depth_name: str
+
+    def has_pose(self) -> Bool[np.ndarray, " F"]:
+        """Say which frames have one; a file that is not there is an error, not a frame without."""
+        return np.array([bool(np.isfinite(self.pose(frame)).all()) for frame in range(len(self.numbers))], bool)
+
+    def identity(self) -> str:
+        """Describe the folders."""
+        return identity((self.folder / self.form.colour).parent)
+
+    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Read colour."""
+        return colour(self._path(self.form.colour, frame))
+
+    def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
+        """Read depth."""
+        shift = float(_info(self.folder)["m_depthShift"][0]) if self.form.sign == "_info.txt" else MILLIMETRES
+        return (raster(self._path(self.depth_name, frame)) / shift).astype(np.float32)
+
+    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
+        """Read world_from_camera."""
+        path = self._path(self.form.pose, frame)
+        return _from_npz(path, "pose", (4, 4)) if path.suffix == ".npz" else matrix(path, (4, 4))
+
+    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]:
+        """Read the camera of the pictures: depth's, where colour was brought to depth's size."""
+        if self.form.sign == "cam":
+            return _from_npz(self._path(self.form.pose, frame), "intrinsics", (3, 3))
+        if self.form.sign == "_info.txt":
+            return np.array(_info(self.folder)["m_calibrationColorIntrinsic"], np.float64).reshape(4, 4)[:3, :3]
+        is_resized = self.metres(frame).shape == pixels.shape[:2]
+        name = "intrinsic_depth.txt" if is_resized else "intrinsic_color.txt"
+        return matrix(self.folder / "intrinsic" / name, (4, 4))[:3, :3]
+
+    def _path(self, name: str, frame: int) -> Path:
+        path = self.folder / name.format(int(self.numbers[frame]))
+        if not path.is_file():
+            raise UnreadableVideo(str(path), "no such file, beside a colour picture of this number: extract it again")
+        return path
+
+
+def _pictures(folder: Path, form: _Form) -> _Pictures:
+    """List the pictures of a scan by their numbers."""
+    first = folder / form.colour
+    pattern = re.compile(re.escape(first.name).replace(r"\{\}", "{}").replace("{}", r"(\d+)").replace(r"\{:05d\}", r"(\d{5,})").replace(r"\{:06d\}", r"(\d{6,})"))
+    if not first.parent.is_dir():
+        raise UnreadableVideo(str(first.parent), "no such folder: expected the colour pictures of the scan")
+    matches = [pattern.fullmatch(path.name) for path in first.parent.iterdir()]
+    numbers = np.array(sorted(int(match[1]) for match in matches if match), np.int32)
+    if not len(numbers):
+        raise UnreadableVideo(str(first.parent), f"found no picture called {form.colour.format(0)}, or another number")
+    there = (name for name in form.depths if (folder / name.format(int(numbers[0]))).is_file())
+    return _Pictures(folder, form, numbers, next(there, form.depths[0]))
