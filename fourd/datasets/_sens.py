@@ -89,7 +89,9 @@ def read_depth(path: Path, index: SensIndex, frame: int) -> UInt16[np.ndarray, "
         try:
             data = zlib.decompressobj().decompress(data, expected + 1)
         except zlib.error as error:
-            raise UnreadableVideo(str(path), f"depth of frame {frame}: not zlib ({error}): get the file again") from error
+            raise UnreadableVideo(
+                str(path), f"depth of frame {frame}: not zlib ({error}): get the file again"
+            ) from error
     if len(data) != expected:
         found = f"{len(data)} bytes or more" if len(data) > expected else f"{len(data)} bytes"
         raise UnreadableVideo(str(path), f"depth of frame {frame}: {found}, expected {expected} for {height} x {width}")

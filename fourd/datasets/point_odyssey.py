@@ -220,9 +220,10 @@ def _camera(rows: Mapping[str, np.ndarray], path: Path) -> CameraPoses:
     intrinsics = torch.from_numpy(rows["intrinsics"].astype(np.float64))
     rotation = camera_from_world[:, :3, :3]
     identities = torch.eye(3, dtype=torch.float64).expand_as(rotation)
-    # what is not finite is close to nothing
-    if not torch.allclose(rotation @ rotation.mT, identities, atol=1e-3) or (rotation.det() < 0).any():
-        raise UnreadableVideo(str(path), "field 'extrinsics': no rotation, expected camera-from-world matrices")
+    is_rotation = torch.allclose(rotation @ rotation.mT, identities, atol=1e-3) and bool((rotation.det() > 0).all())
+    if not is_rotation or not camera_from_world.isfinite().all():
+        raise UnreadableVideo(str(path), "field 'extrinsics': no rotation, or no numbers, expected camera-from-world")
+    # NaN is close to nothing, so that this refuses it too
     if not torch.allclose(intrinsics, intrinsics[:1].expand_as(intrinsics), rtol=1e-3):
         raise UnreadableVideo(str(path), "field 'intrinsics': changes within a clip, expected one lens")
     return CameraPoses(rigid_inverse(camera_from_world).float()[None], intrinsics[:1].float())

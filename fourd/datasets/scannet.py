@@ -8,19 +8,23 @@ also hold is not applied.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int32, UInt8
+from jaxtyping import Bool, Float64, Int32, UInt8
+from rich.console import Console
+from rich.progress import track
 
-from fourd.datasets import _sens
-from fourd.datasets._files import colour, frames_of, identity, raster
+from fourd.datasets._files import frames_of
 from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
 from fourd.datasets._sampling import FrameNumbers
+from fourd.datasets._scannet_scans import Scan, open_scan
 from fourd.datasets._view import Labelled
 from fourd.media import UnreadableVideo
 from fourd.types import CameraPoses, Depth, Unreadable
@@ -43,11 +47,11 @@ ABOUT = About(
 )
 FPS = 30.0
 """Frames a second of the sensor; frames are timed by their numbers."""
-MILLIMETRES = 1000.0
-"""Units of depth in a metre, where no file says it."""
+_HALF_A_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 _SCAN = re.compile(r"scene\d{4}_\d{2}")
 _FOLDERS = {"train": ("scans", "scans_train"), "test": ("scans_test",)}
 _SPLITS = ("train", "val", "test", "all")
+_MANY_SCANS = 20
 _LARGEST_SKEW = 0.02  # of R R^T from the identity: files keep six digits, or four
 
 
@@ -75,25 +79,11 @@ class ScanNetConfig(LabelledConfig):
         return ScanNet(self)
 
 
-class _Scan(Protocol):
-    """Say what every form of a scan can tell. Frames are counted as they are kept."""
-
-    numbers: Int32[np.ndarray, " F"]
-    """The sensor's own number of each frame that is kept."""
-
-    def has_pose(self) -> Bool[np.ndarray, " F"]: ...
-    def identity(self) -> str: ...
-    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]: ...
-    def metres(self, frame: int) -> Float[np.ndarray, "h w"]: ...
-    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]: ...
-    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class _Stretch:
     """Name the part of a scan that is a recording: frames from `start` on."""
 
-    scan: _Scan
+    scan: Scan
     start: int
     path: Path
 
@@ -110,10 +100,11 @@ class ScanNet(LabelledDataset):
         folders, unreadable = self._folders()
         recordings: list[Recording] = []
         damaged: list[Unreadable] = []
-        for folder in folders:
+        asks_for_poses = "camera_pose" in self.config.tasks
+        for folder in self._shown(folders):
             try:
-                scan = _open(folder)
-                usable = scan.has_pose() if "camera_pose" in self.config.tasks else np.ones(len(scan.numbers), bool)
+                scan = open_scan(folder)
+                usable = scan.has_pose() if asks_for_poses else np.ones(len(scan.numbers), bool)
                 recordings += _recordings(folder, scan, usable)
             except UnreadableVideo as error:
                 unreadable.append(Unreadable(error.path, error.reason))
@@ -139,24 +130,41 @@ class ScanNet(LabelledDataset):
 
     def _folders(self) -> tuple[list[Path], list[Unreadable]]:
         """Find the scans of the split, and name those that are listed and not there."""
-        split, listed = self.config.split, self._list_file()
-        if listed is None and split != "all":
-            if split not in _FOLDERS:
-                raise ValueError(
-                    f"{self.root}: no scannetv2_{split}.txt in it or beside it; split {split!r} needs that list. Get it "
-                    "from Tasks/Benchmark of github.com/ScanNet/ScanNet, or name a list by `split_list`"
-                )
-            places = [self.root / name for name in _FOLDERS[split]]
-            self.split_source = f"folders {' and '.join(_FOLDERS[split])}: no scannetv2_{split}.txt was found"
-            return _scans_in(places), []
-        there = _scans_in([self.root, *(self.root / name for names in _FOLDERS.values() for name in names)])
-        self.split_source = str(listed) if listed else "all scans that are there"
+        listed = self._list_file()
         if listed is None:
-            return there, []
-        by_name = {folder.name: folder for folder in there}
+            return self._by_folder()
+        self.split_source = str(listed)
+        there = {folder.name: folder for folder in _scans_in([self.root, *self._places("train", "test")])}
         names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
-        lost = [Unreadable(name, f"listed in {listed}, no such folder below {self.root}") for name in names]
-        return [by_name[name] for name in names if name in by_name], [at for at in lost if at.path not in by_name]
+        lost = [name for name in names if name not in there]
+        reason = f"listed in {listed}, no such folder below {self.root}"
+        return [there[name] for name in names if name in there], [Unreadable(name, reason) for name in lost]
+
+    def _by_folder(self) -> tuple[list[Path], list[Unreadable]]:
+        """Take the scans of a split by the folder that they lie in."""
+        split = self.config.split
+        if split == "all":
+            self.split_source = "all scans that are there"
+            return _scans_in([self.root, *self._places("train", "test")]), []
+        if split not in _FOLDERS:
+            raise ValueError(
+                f"{self.root}: no scannetv2_{split}.txt in it or beside it; split {split!r} needs that list. Get it from "
+                "Tasks/Benchmark of github.com/ScanNet/ScanNet, or name a list by `split_list`"
+            )
+        places = [place for place in self._places(split) if place.is_dir()]
+        wanted = " or ".join(f"{name}/" for name in _FOLDERS[split])
+        self.split_source = f"folder {wanted}, since no scannetv2_{split}.txt was found"
+        reason = f"neither it, nor scannetv2_{split}.txt, was found: expected one of them, or split='all'"
+        return _scans_in(places), [] if places else [Unreadable(str(self.root / wanted), reason)]
+
+    def _shown(self, folders: Sequence[Path]) -> Iterable[Path]:
+        """Show how far the search is, where it is long and somebody looks."""
+        console = Console(file=sys.stderr)
+        quiet = len(folders) < _MANY_SCANS or not console.is_terminal
+        return track(folders, f"{self.name}: scans", console=console, transient=True, disable=quiet)
+
+    def _places(self, *splits: str) -> list[Path]:
+        return [self.root / name for split in splits for name in _FOLDERS[split]]
 
     def _list_file(self) -> Path | None:
         """Find the list of the split, if there is one; raise FileNotFoundError where the config names none that is."""
@@ -174,7 +182,7 @@ def _scans_in(places: Sequence[Path]) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), key=lambda path: path.name)
 
 
-def _recordings(folder: Path, scan: _Scan, usable: Bool[np.ndarray, " F"]) -> list[Recording]:
+def _recordings(folder: Path, scan: Scan, usable: Bool[np.ndarray, " F"]) -> list[Recording]:
     """Cut a scan where frames are missing. The group is the space, which several scans may show."""
     parts = _stretches(scan.numbers, usable)
     whole = len(parts) == 1 and parts[0] == (0, len(usable))
@@ -198,7 +206,7 @@ def _stretches(numbers: Int32[np.ndarray, " F"], usable: Bool[np.ndarray, " F"])
     usual = int(np.median(steps)) if len(steps) else 1
     breaks = np.flatnonzero((steps != usual) | ~usable[1:] | ~usable[:-1]) + 1
     edges = [0, *breaks.tolist(), len(numbers)]
-    return [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if usable[start]]
+    return [(start, stop) for start, stop in pairwise(edges) if usable[start]]
 
 
 def _depth(stretch: _Stretch, kept: Sequence[int]) -> Depth:
@@ -217,10 +225,10 @@ def _camera(stretch: _Stretch, kept: Sequence[int], picture: UInt8[np.ndarray, "
         if not is_rigid or not np.allclose(pose[3], (0, 0, 0, 1)):
             number = stretch.scan.numbers[frame]
             raise UnreadableVideo(str(stretch.path), f"pose of frame {number}: not a rotation and a translation")
-    intrinsics = stretch.scan.intrinsics(kept[0], picture)
+    intrinsics = stretch.scan.intrinsics(kept[0])
     _check_intrinsics(intrinsics, picture, stretch.path)
     # files count from the middle of the first pixel: depth's principal point is (319.5, 239.5) in 640 x 480
-    centred = intrinsics + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    centred = intrinsics + _HALF_A_PIXEL
     return CameraPoses(torch.from_numpy(poses).float()[None], torch.from_numpy(centred).float()[None])
 
 
@@ -228,132 +236,12 @@ def _check_intrinsics(intrinsics: Float64[np.ndarray, "3 3"], picture: np.ndarra
     """Refuse a camera whose axis does not fall near the middle: it is that of pictures of another size."""
     middle = intrinsics[:2, 2] / (picture.shape[1], picture.shape[0])
     if not (np.abs(middle - 0.5) < 0.2).all():
-        found = f"principal point {intrinsics[:2, 2].round(1).tolist()} in {picture.shape[1]} x {picture.shape[0]} pixels"
+        found = (
+            f"principal point {intrinsics[:2, 2].round(1).tolist()} in {picture.shape[1]} x {picture.shape[0]} pixels"
+        )
         raise UnreadableVideo(str(path), f"colour intrinsics: {found}, expected about the middle; were they resized?")
 
 
-# ----------------------------------------------------------------------------- the forms of a scan
-
-
-def _open(folder: Path) -> _Scan:
-    """Find out how a scan is kept; the official file goes before what was made from it."""
-    sens = folder / f"{folder.name}.sens"
-    if sens.is_file():
-        return _SensScan(sens)
-    for form in _FORMS:
-        if (folder / form.sign).exists():
-            return _pictures(folder, form)
-    signs = ", ".join((sens.name, *(form.sign for form in _FORMS)))
-    raise UnreadableVideo(str(folder), f"a scan in no known form: expected one of {signs} in it")
-
-
-class _SensScan:
-    """Read a scan from its `.sens` file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.numbers = np.arange(_sens.read_header(path).num_frames, dtype=np.int32)
-
-    def has_pose(self) -> Bool[np.ndarray, " F"]:
-        """Say which frames have one."""
-        return np.isfinite(_sens.read_index(self.path).poses).all((1, 2))
-
-    def identity(self) -> str:
-        """Describe the file."""
-        return identity(self.path)
-
-    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Read colour."""
-        return _sens.read_colour(self.path, _sens.read_index(self.path), frame)
-
-    def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
-        """Read depth."""
-        index = _sens.read_index(self.path)
-        return _sens.read_depth(self.path, index, frame) / np.float32(index.header.depth_shift)
-
-    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
-        """Read world_from_camera."""
-        return _sens.read_index(self.path).poses[frame].astype(np.float64)
-
-    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]:
-        """Read the colour camera."""
-        return _sens.read_header(self.path).colour_intrinsics[:3, :3]
-
-
-@dataclass(frozen=True)
-class _Form:
-    """Say what the files of extracted pictures are called. sign: what only this form has."""
-
-    sign: str
-    colour: str
-    depths: tuple[str, ...]
-    pose: str
-
-
-_FORMS = (
-    _Form("cam", "color/{:05d}.jpg", ("depth/{:05d}.png",), "cam/{:05d}.npz"),
-    _Form("color", "color/{}.jpg", ("depth/{}.png",), "pose/{}.txt"),
-    _Form("_info.txt", "frame-{:06d}.color.jpg", ("frame-{:06d}.depth.pgm", "frame-{:06d}.depth.png"), "frame-{:06d}.pose.txt"),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pictures:
-    """Read a scan from pictures in a folder."""
-
-    folder: Path
-    form: _Form
-    numbers: Int32[np.ndarray, " F"]
-    depth_name: str
-
-    def has_pose(self) -> Bool[np.ndarray, " F"]:
-        """Say which frames have one; a file that is not there is an error, not a frame without."""
-        return np.array([bool(np.isfinite(self.pose(frame)).all()) for frame in range(len(self.numbers))], bool)
-
-    def identity(self) -> str:
-        """Describe the folders."""
-        return identity((self.folder / self.form.colour).parent)
-
-    def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Read colour."""
-        return colour(self._path(self.form.colour, frame))
-
-    def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
-        """Read depth."""
-        shift = float(_info(self.folder)["m_depthShift"][0]) if self.form.sign == "_info.txt" else MILLIMETRES
-        return (raster(self._path(self.depth_name, frame)) / shift).astype(np.float32)
-
-    def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
-        """Read world_from_camera."""
-        path = self._path(self.form.pose, frame)
-        return _from_npz(path, "pose", (4, 4)) if path.suffix == ".npz" else matrix(path, (4, 4))
-
-    def intrinsics(self, frame: int, pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "3 3"]:
-        """Read the camera of the pictures: depth's, where colour was brought to depth's size."""
-        if self.form.sign == "cam":
-            return _from_npz(self._path(self.form.pose, frame), "intrinsics", (3, 3))
-        if self.form.sign == "_info.txt":
-            return np.array(_info(self.folder)["m_calibrationColorIntrinsic"], np.float64).reshape(4, 4)[:3, :3]
-        is_resized = self.metres(frame).shape == pixels.shape[:2]
-        name = "intrinsic_depth.txt" if is_resized else "intrinsic_color.txt"
-        return matrix(self.folder / "intrinsic" / name, (4, 4))[:3, :3]
-
-    def _path(self, name: str, frame: int) -> Path:
-        path = self.folder / name.format(int(self.numbers[frame]))
-        if not path.is_file():
-            raise UnreadableVideo(str(path), "no such file, beside a colour picture of this number: extract it again")
-        return path
-
-
-def _pictures(folder: Path, form: _Form) -> _Pictures:
-    """List the pictures of a scan by their numbers."""
-    first = folder / form.colour
-    pattern = re.compile(re.escape(first.name).replace(r"\{\}", "{}").replace("{}", r"(\d+)").replace(r"\{:05d\}", r"(\d{5,})").replace(r"\{:06d\}", r"(\d{6,})"))
-    if not first.parent.is_dir():
-        raise UnreadableVideo(str(first.parent), "no such folder: expected the colour pictures of the scan")
-    matches = [pattern.fullmatch(path.name) for path in first.parent.iterdir()]
-    numbers = np.array(sorted(int(match[1]) for match in matches if match), np.int32)
-    if not len(numbers):
-        raise UnreadableVideo(str(first.parent), f"found no picture called {form.colour.format(0)}, or another number")
-    there = (name for name in form.depths if (folder / name.format(int(numbers[0]))).is_file())
-    return _Pictures(folder, form, numbers, next(there, form.depths[0]))
+def base(root: str, split: str = "train") -> ScanNetConfig:
+    """Describe a split, its clips of 16 frames in a row."""
+    return ScanNetConfig(root=root, split=split, tasks=ScanNetConfig.kinds)

@@ -39,7 +39,9 @@ def box_tracks(
     count = valid & (frame != query) & (box_area(true) > 0)
     iou = box_iou(pred, true)
     values = (iou, (iou > 0.5).double(), (iou > 0.75).double())
-    over_object_frames = (mean_score(metric, value, count) for metric, value in zip(BOX_TRACKS, values, strict=False))
+    over_object_frames = (
+        mean_score(metric, value, count) for metric, value in zip(BOX_TRACKS[:-1], values, strict=True)
+    )
     return (*over_object_frames, _over_tracks(iou, count & (frame > query)))
 
 
