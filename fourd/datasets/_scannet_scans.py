@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int32, UInt8
@@ -20,28 +20,33 @@ MILLIMETRES = 1000.0
 """Units of depth in a metre, where no file says it."""
 
 
-class Scan(Protocol):
+class Scan(ABC):
     """Say what every form of a scan can tell. Frames are counted as they are kept."""
 
-    @property
-    def numbers(self) -> Int32[np.ndarray, " F"]:
-        """Give the sensor's own number of each frame that is kept, rising."""
+    numbers: Int32[np.ndarray, " F"]
+    """The sensor's own number of each frame that is kept, rising."""
 
+    @abstractmethod
     def has_pose(self) -> Bool[np.ndarray, " F"]:
         """Say which frames have a camera pose: where tracking was lost, files hold one that is not finite."""
 
+    @abstractmethod
     def identity(self) -> str:
         """Describe the files, so that a change shows."""
 
+    @abstractmethod
     def colour(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
         """Read a picture."""
 
+    @abstractmethod
     def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
         """Read depth, 0 where it is not known."""
 
+    @abstractmethod
     def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
         """Read world_from_camera."""
 
+    @abstractmethod
     def intrinsics(self, frame: int) -> Float64[np.ndarray, "3 3"]:
         """Read the camera of the colour pictures, as it is written."""
 
@@ -64,7 +69,7 @@ def open_scan(folder: Path) -> Scan:
 # ----------------------------------------------------------------------------- one file
 
 
-class _SensScan:
+class _SensScan(Scan):
     """Read a scan from its `.sens` file."""
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +116,7 @@ _FORMS = (_PREPROCESSED, _EXTRACTED, _EXPORTED)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pictures:
+class _Pictures(Scan):
     """Read a scan from pictures in a folder. digits: how many a number is padded to."""
 
     folder: Path

@@ -151,7 +151,7 @@ def _header(fields: _Fields) -> SensHeader:
     shift = float(fields.number("f", "depth_shift"))
     if not 0 < shift < np.inf:
         raise UnreadableVideo(str(fields.path), f"field 'depth_shift': found {shift}, expected a number above 0")
-    num_frames = fields.integer("Q", "num_frames", 0, _MOST_FRAMES)
+    num_frames = fields.integer("Q", "num_frames", 1, _MOST_FRAMES)
     return SensHeader(
         sensor=sensor.decode("utf-8", "replace"),
         colour_intrinsics=matrices["intrinsic_color"],

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int64
 from fourd import video
 from fourd.datasets._files import identity, read_json
 from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
-from fourd.datasets._sampling import FrameNumbers, Windows
+from fourd.datasets._sampling import FrameNumbers
 from fourd.datasets._view import Labelled
 from fourd.media import UnreadableVideo, VideoInfo
 from fourd.types import BoxTracks, PointTracks, Unreadable
@@ -28,7 +28,8 @@ ABOUT = About(
         f"For points: {_URL}/point_tracking_valid_videos.zip (1.1 GB) and "
         f"{_URL}/point_tracking_valid_annotations.zip (11 MB); the same with `train` (398 MB). "
         f"For boxes: {_URL}/sot_valid_videos_challenge2023.zip (11.6 GB) and "
-        f"{_URL}/sot_valid_annotations_challenge2023.zip (9 MB). Unpack all into ROOT. "
+        f"{_URL}/sot_valid_annotations_challenge2023.zip (9 MB); of the train split all "
+        f"together, {_URL}/train_videos.zip (26.5 GB) and {_URL}/train_annotations.zip. Unpack them into ROOT. "
         "The labels of the test split are not public."
     ),
     layout="videos/video_1234.mp4; *<split>*.json, in ROOT or ROOT/annotations, such as point_tracking_valid.json",
@@ -46,10 +47,11 @@ class PerceptionTestConfig(LabelledConfig):
 
     annotations: the JSON file's name, in ROOT or ROOT/annotations; empty takes all whose name holds the split's, which
     may each tell of other films and other kinds of labels.
-    frames_per_annotation: None lets clips be cut from all frames of a film, as points want it. With a number, a film
-    is taken to consist of the frames in which boxes are annotated, about one a second, and of as many frames between
-    two of them as make that number: 1 leaves the annotated ones alone, 4 adds three evenly between. Clips then begin
-    with an annotated frame wherever `sampling` begins them at a multiple of it.
+    frames_per_annotation: which frames clips for boxes are cut from; points alone are asked for in all frames of a
+    film. With a number, a film is taken to consist of the frames in which boxes are annotated, about one a second, and
+    of as many frames between two of them as make that number: 1 leaves the annotated ones alone, 4 adds three evenly
+    between. Clips then begin with an annotated frame wherever `sampling` begins them at a multiple of it. None takes
+    all frames, of which few have boxes.
     frame_tolerance: by how many frames the film may differ from `metadata.num_frames`. Labels are found by the frame's
     number in order of showing; a film that lost or repeats many frames has them in the wrong places.
     Neither number is from the paper.
@@ -57,7 +59,7 @@ class PerceptionTestConfig(LabelledConfig):
 
     split: str = "valid"
     annotations: str = ""
-    frames_per_annotation: int | None = None
+    frames_per_annotation: int | None = 1
     frame_tolerance: int = 2
 
     kinds: ClassVar[tuple[str, ...]] = ("point_tracking", "box_tracking")
@@ -157,7 +159,7 @@ class PerceptionTest(LabelledDataset):
         if not film.is_file():
             raise UnreadableVideo(str(film), f"no such film; {path.name} tells of it. Get it, or take it off that file")
         num_frames = _field(metadata, "num_frames", int, f"{where}.metadata")
-        tracks = {kind: _tracks(kind, parts, key, num_frames) for kind in self._needed()}
+        tracks = {kind: _tracks(kind, parts, key, num_frames) for kind in self.config.tasks}
         timeline = self._timeline(tracks, num_frames)
         height, width = _resolution(metadata, f"{where}.metadata")
         return Recording(
@@ -170,14 +172,10 @@ class PerceptionTest(LabelledDataset):
             num_boxes=len(tracks.get("box_tracking", ())),
         )
 
-    def _needed(self) -> tuple[str, ...]:
-        annotated = ("box_tracking",) if self.config.frames_per_annotation else ()
-        return tuple(dict.fromkeys((*self.config.tasks, *annotated)))
-
     def _timeline(self, tracks: Mapping[str, tuple[_Track, ...]], num_frames: int) -> Int64[np.ndarray, " F"]:
         """Say which frames of the film a recording consists of."""
         per_annotation = self.config.frames_per_annotation
-        if per_annotation is None:
+        if per_annotation is None or "box_tracking" not in tracks:
             return np.arange(num_frames)
         marked = np.unique(np.concatenate([track.frames for track in tracks["box_tracking"]]))
         between = [np.linspace(a, b, per_annotation, endpoint=False).round() for a, b in pairwise(marked)]
@@ -349,14 +347,8 @@ def _boxes(xyxy: Float[np.ndarray, "Q T 4"], marked: np.ndarray, size: np.ndarra
 
 
 def base(root: str, split: str = "valid") -> PerceptionTestConfig:
-    """Describe a split with all its kinds of labels, in clips of the frames in which boxes are annotated.
+    """Describe a split with all its kinds of labels, for films that have both, in the frames with boxes.
 
-    For points alone, and films that have no boxes, replace `tasks` and set `frames_per_annotation` to None.
+    For points, as in the paper, replace `tasks`: clips are then cut from all frames of the films that have points.
     """
-    return PerceptionTestConfig(
-        root=root,
-        split=split,
-        tasks=PerceptionTestConfig.kinds,
-        sampling=Windows(),
-        frames_per_annotation=1,
-    )
+    return PerceptionTestConfig(root=root, split=split, tasks=PerceptionTestConfig.kinds)

@@ -109,8 +109,10 @@ class ScanNet(LabelledDataset):
             except UnreadableVideo as error:
                 unreadable.append(Unreadable(error.path, error.reason))
                 continue
-            if not usable.all():
-                lost = f"{(~usable).sum()} of {len(usable)} frames have no camera pose"
+            lost = f"{(~usable).sum()} of {len(usable)} frames have no camera pose"
+            if not usable.any():
+                unreadable.append(Unreadable(str(folder), lost))
+            elif not usable.all():
                 damaged.append(Unreadable(str(folder), f"{lost}: clips are cut from the frames between them"))
         self.damaged = tuple(damaged)
         return Found(tuple(recordings), tuple(unreadable))
@@ -148,8 +150,8 @@ class ScanNet(LabelledDataset):
             return _scans_in([self.root, *self._places("train", "test")]), []
         if split not in _FOLDERS:
             raise ValueError(
-                f"{self.root}: no scannetv2_{split}.txt in it or beside it; split {split!r} needs that list. Get it from "
-                "Tasks/Benchmark of github.com/ScanNet/ScanNet, or name a list by `split_list`"
+                f"{self.root}: no scannetv2_{split}.txt in it or beside it; split {split!r} needs that list. Get it "
+                "from Tasks/Benchmark of github.com/ScanNet/ScanNet, or name a list by `split_list`"
             )
         places = [place for place in self._places(split) if place.is_dir()]
         wanted = " or ".join(f"{name}/" for name in _FOLDERS[split])

@@ -57,6 +57,7 @@ LARGEST_GAP = 5
 NUM_BOXES = 25
 """Objects of a clip; also the number of slots in MooG's published configuration."""
 
+_PARTS = ("camera_image", "camera_box")
 _CLIP_KEYS = ("key.segment_context_name", "key.frame_timestamp_micros", "key.camera_name")
 _SEGMENT, _TIME, _CAMERA = _CLIP_KEYS
 _IMAGE = "[CameraImageComponent].image"
@@ -118,14 +119,14 @@ class Waymo(LabelledDataset):
 
     def find(self) -> Found:
         """List the cameras of all segments; one without a single box was never labelled, and is not used."""
+        self.damaged = ()
         folder = self.root / self.config.split
-        segments = sorted(
-            {path.stem for part in ("camera_image", "camera_box") for path in folder.glob(f"{part}/*.parquet")}
-        )
+        files = [path for part in _PARTS for path in folder.glob(f"{part}/*.parquet")]
+        segments = sorted({path.stem for path in files})
         recordings: list[Recording] = []
         unreadable: list[Unreadable] = [] if segments else [_nothing_in(folder)]
         for segment in segments:
-            images, boxes = (folder / part / f"{segment}.parquet" for part in ("camera_image", "camera_box"))
+            images, boxes = (folder / part / f"{segment}.parquet" for part in _PARTS)
             try:
                 found = self._segment(segment, images, boxes)
             except UnreadableVideo as error:
@@ -200,24 +201,17 @@ class Waymo(LabelledDataset):
         """Look up the boxes of one camera at certain times: one that is not marked at a time does not count there."""
         filters = [(_CAMERA, "=", source.camera), (_TYPE, "in", [TYPES[name] for name in self.config.types])]
         marked = _read(source.boxes, (_TIME, _OBJECT, *_BOX), filters=filters)
-        names = sorted(set(marked[_OBJECT].tolist()))
-        if not names:
-            return BoxTracks(torch.zeros(1, 0, len(times_us), 4), torch.zeros(1, 0, len(times_us), dtype=torch.bool))
-        every = np.unique(times_us)
+        every, back = np.unique(times_us, return_inverse=True)
         here = np.isin(marked[_TIME], every)
-        objects = np.searchsorted(names, marked[_OBJECT][here].astype(str))
-        places = np.searchsorted(every, marked[_TIME][here])
+        names, objects = np.unique(marked[_OBJECT].astype(str), return_inverse=True)
+        places = np.stack([objects[here], np.searchsorted(every, marked[_TIME][here])], axis=-1)
         values = np.stack([marked[name][here] for name in _BOX], axis=-1)
-        _check_boxes(source, values, np.stack([objects, places], axis=-1))
+        _check_boxes(source, values, places)
         held, counts = np.zeros((len(names), len(every), 4)), np.zeros((len(names), len(every)), bool)
-        held[objects, places], counts[objects, places] = values, True
-        back = np.searchsorted(every, times_us)
-        centre_size = torch.from_numpy(held[:, back]).float()
+        held[tuple(places.T)], counts[tuple(places.T)] = values, True
+        centre, size = torch.from_numpy(held[:, back]).float().split(2, dim=-1)
         # that pixels are counted from the first one's corner is an assumption; half a pixel of 1920 either way
-        return BoxTracks(
-            box_from_centre_size(centre_size[..., :2], centre_size[..., 2:])[None],
-            torch.from_numpy(counts[:, back])[None],
-        )
+        return BoxTracks(box_from_centre_size(centre, size)[None], torch.from_numpy(counts[:, back])[None])
 
     def _settled(self, sample: TaskSample[BoxQuery, BoxTracks]) -> TaskSample[BoxQuery, BoxTracks]:
         """Leave out boxes that are gone for too long, or are not there when the others are."""
@@ -226,10 +220,8 @@ class Waymo(LabelledDataset):
         if self.config.largest_gap is not None:
             kept = kept & (_longest_gap(valid) <= self.config.largest_gap)
         kept = _together(valid, kept, self.config.least_together)
-        target = BoxTracks(
-            torch.where(kept[None, :, None, None], sample.target.xyxy_px, 0.0),
-            sample.target.valid & kept[None, :, None],
-        )
+        xyxy = torch.where(kept[None, :, None, None], sample.target.xyxy_px, 0.0)
+        target = BoxTracks(xyxy, sample.target.valid & kept[None, :, None])
         query = replace(sample.query, xyxy_px=torch.where(kept[None, :, None], sample.query.xyxy_px, 0.0))
         return replace(sample, query=query, target=target)
 

@@ -28,7 +28,7 @@ def boxed(tmp_path: Path) -> PerceptionTestConfig:
 @pytest.fixture
 def dense(boxed: PerceptionTestConfig) -> PerceptionTestConfig:
     """Describe clips of all frames, with points alone."""
-    return replace(boxed, tasks=("point_tracking",), frames_per_annotation=None, num_frames=NUM_FRAMES)
+    return replace(boxed, tasks=("point_tracking",), num_frames=NUM_FRAMES)
 
 
 def read(dataset, index: int):
@@ -111,6 +111,12 @@ def test_frames_between_annotations_do_not_count(boxed: PerceptionTestConfig):
     boxes = batch.tasks[1].target
     assert boxes.valid[0].tolist() == [[frame % 4 == 0 for frame in range(8)]] * 2
     assert torch.isfinite(boxes.xyxy_px).all()
+
+
+def test_all_frames_may_be_taken_though_few_have_boxes(boxed: PerceptionTestConfig):
+    batch = read(replace(boxed, frames_per_annotation=None, num_frames=12).build(), 0)
+    assert shown(batch) == list(range(12))
+    assert batch.tasks[1].target.valid[0, 0].tolist() == [frame in (0, 10) for frame in range(12)]
 
 
 def test_both_orders_of_places_are_read(dense: PerceptionTestConfig):

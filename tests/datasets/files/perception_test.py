@@ -90,7 +90,6 @@ def write(root: Path) -> PerceptionTestConfig:
     return PerceptionTestConfig(
         root=config.root,
         tasks=config.tasks,
-        frames_per_annotation=config.frames_per_annotation,
         num_frames=2,
         size=(HEIGHT, WIDTH),
     )
