@@ -36,8 +36,8 @@ ABOUT = About(
         "in ROOT or up to two folders below: <scene>/Images/Image_0001.pgm, Depth/Depth_0001.bin, "
         "CameraPose/Camera_001.txt, Config/chateau.xml and chateau_depth.xml"
     ),
-    source="Trinh et al., A modular framework for model-based visual tracking using edge, texture and depth (IROS 2018)",
-    official={"all": 40},
+    source="Trinh et al., A modular framework for model-based visual tracking (IROS 2018), by the makers of ViSP",
+    official={"all": 1, "train": 1, "test": 1},
 )
 METRES_PER_UNIT = 0.000030518
 """Unit of depth, from ViSP's test of its depth tracker: two metres in 65,535 steps."""

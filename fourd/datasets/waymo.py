@@ -337,8 +337,8 @@ def _together(valid: Bool[Tensor, "Q T"], kept: Bool[Tensor, " Q"], least: int) 
     """Leave out boxes, the one that counts least often first, until all others count at once in `least` frames."""
     kept = kept.clone()
     while kept.any() and int(valid[kept].all(0).sum()) < least:
-        presence = torch.where(kept, valid.sum(1), valid.shape[1] + 1)
-        kept[presence.argmin()] = False
+        rarest = min(kept.nonzero()[:, 0].tolist(), key=lambda box: int(valid[box].sum()))
+        kept[rarest] = False
     return kept
 
 
