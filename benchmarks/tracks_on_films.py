@@ -1,6 +1,6 @@
-"""Follow points and boxes through films without labels, by readouts that were learned on the embedded world.
+r"""Follow points and boxes through films without labels, by readouts that were learned on the embedded world.
 
-    python benchmarks/tracks_on_films.py FILM... --bench runs/toy_four_d --backbone runs/toy/final/model.safetensors \\
+    python benchmarks/tracks_on_films.py FILM... --bench runs/toy_four_d --backbone runs/toy/final/model.safetensors \
         --out tracks
 
 A test of the road, not of quality: films are decoded, cut, encoded and read out by what `fourd evaluate` learned, and

@@ -57,7 +57,7 @@ def test_rows_are_complete(done):
     }
     controls = {row for row in found if row[1].startswith("control:")}
     assert found - controls == learned
-    assert len(controls) == 5 * (2 * 3 + 2 * 4 + 1 * 2)
+    assert len(controls) == 5 * (2 * 4 + 2 * 4 + 1 * 2)
     assert table.num_rows == len(found)
     assert {row["seed"] for row in table.to_pylist()} == {0}
 

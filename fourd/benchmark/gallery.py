@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fourd import loader, pictures, results
+from fourd.benchmark.contenders import Contender
 from fourd.benchmark.matrix import Matrix
 from fourd.benchmark.missing import is_done
-from fourd.benchmark.suite import Entry
+from fourd.benchmark.suite import Entry, Exam
 from fourd.benchmark.units import ControlUnit, Unit
 from fourd.benchmark.work import Means, chosen_heads, rebuild
 from fourd.objectives.probe import Probe
@@ -24,62 +25,82 @@ from fourd.report.benchmark import GalleryPick, choose_gallery
 from fourd.results import Rows
 from fourd.types import Batch, Dataset, map_tensors
 
+_NUM_OF_A_KIND = 2
+"""Wins and failures for each entry; a page has to stay small."""
 
-def draw_gallery(matrix: Matrix, rows: Rows, subject: str, rival: str, out: Path, means: Means) -> Path:
+
+def draw_gallery(matrix: Matrix, rows: Rows, subject: Contender, rival: Contender, out: Path, means: Means) -> Path:
     """Draw for each entry clips on which two frozen contenders differ, once; return the folder.
 
-    subject, rival: names of contenders. Writes films, strips and `pictures.json`, which says what each shows: above
-    the subject's answer, below the rival's.
+    Writes films, strips and `pictures.json`, which says what each shows: above the subject's answer, below the rival's.
     """
-    folder = out / "pictures" / f"{_plain(subject)}_against_{_plain(rival)}"
+    folder = out / "pictures" / f"{subject.slug}_against_{rival.slug}"
     if (folder / "pictures.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, str]] = []
     for exam in matrix.suite.exams:
-        sides = [_unit(matrix, name, exam.name, out) for name in (subject, rival)]
-        if None in sides:
-            continue
-        probes = [rebuild(unit, out, means) for unit in sides if unit is not None]
-        for number, entry in enumerate(exam.entries):
-            answering = [_head(unit, probe, number, out) for unit, probe in zip(sides, probes, strict=True) if unit]
-            units = [unit for unit in sides if unit is not None]
-            cells = [
-                unit.subject.cell(probe, probe.heads[head])
-                for unit, probe, head in zip(units, probes, answering, strict=True)
-            ]
-            picks = choose_gallery(rows, entry.name, entry.metric, asdict(cells[0]), asdict(cells[1]), 2)
+        units = [_unit(matrix, contender, exam, out) for contender in (subject, rival)]
+        sides = [_Side.of(unit, out, means) for unit in units if unit is not None]
+        if len(sides) == 2:
             dataset = exam.test.build()
-            for place, pick in enumerate(picks):
-                batch = _find(dataset, rows, entry, asdict(cells[0]), pick.clip)
-                films = [
-                    _film(probe, head, batch, unit) for unit, probe, head in zip(units, probes, answering, strict=True)
-                ]
-                entries.append(_save(_above(films), folder, entry, pick, place, subject, rival))
+            for number in range(len(exam.entries)):
+                entries += _draw_entry(exam, number, sides, dataset, rows, folder)
     (folder / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n")
     return folder
 
 
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Hold one of two contenders: its trained readouts, and which of them count."""
+
+    unit: Unit
+    probe: Probe
+    chosen: tuple[int, ...]
+
+    @staticmethod
+    def of(unit: Unit, out: Path, means: Means) -> _Side:
+        probe = rebuild(unit, out, means)
+        rates = unit.folder(out) / "rates.csv"
+        chosen = chosen_heads(rates, probe) if rates.exists() else range(len(probe.heads))
+        return _Side(unit, probe, tuple(chosen))
+
+    def head(self, task: int) -> int:
+        """Find the attention readout of a task at the deepest depth, learned at the rate that was chosen."""
+        fitting = [
+            n for n in self.chosen if self.probe.heads[n].task == task and self.probe.heads[n].kind == "attention"
+        ]
+        return max(fitting, key=lambda n: self.probe.config.depths[self.probe.heads[n].depth])
+
+    def cell(self, task: int) -> dict[str, Any]:
+        return asdict(self.unit.subject.cell(self.probe, self.probe.heads[self.head(task)]))
 
 
-def _unit(matrix: Matrix, backbone: str, exam: str, out: Path) -> Unit | None:
-    """Find the frozen unit that holds the table's depth for a contender, if it is done."""
-    for unit in matrix.units:
-        if isinstance(unit, ControlUnit) or unit.use != "frozen" or "attention" not in unit.readouts:
-            continue
-        if (unit.contender.backbone, unit.exam.name) == (backbone, exam) and is_done(unit, out):
-            return unit
-    return None
+def _draw_entry(
+    exam: Exam, number: int, sides: Sequence[_Side], dataset: Dataset, rows: Rows, folder: Path
+) -> list[dict[str, str]]:
+    """Draw one entry's clips."""
+    entry, cells = exam.entries[number], [side.cell(number) for side in sides]
+    found = []
+    for place, pick in enumerate(choose_gallery(rows, entry.name, entry.metric, cells[0], cells[1], _NUM_OF_A_KIND)):
+        batch = _find(dataset, rows, entry, cells[0], pick.clip)
+        films = [_film(side.probe, side.head(number), batch, side.unit) for side in sides]
+        names = (sides[0].unit.contender.backbone, sides[1].unit.contender.backbone)
+        found.append(_save(_above(films), folder, entry, pick, place, *names))
+    return found
 
 
-def _head(unit: Unit, probe: Probe, task: int, out: Path) -> int:
-    """Find the attention readout of a task at the deepest depth, learned at the rate that was chosen."""
-    rates = unit.folder(out) / "rates.csv"
-    chosen: Sequence[int] = chosen_heads(rates, probe) if rates.exists() else range(len(probe.heads))
-    fitting = [n for n in chosen if probe.heads[n].task == task and probe.heads[n].kind == "attention"]
-    return max(fitting, key=lambda n: probe.config.depths[probe.heads[n].depth])
+def _unit(matrix: Matrix, contender: Contender, exam: Exam, out: Path) -> Unit | None:
+    """Find the frozen unit with a contender's attention readouts on an exam, the deepest, if it is done."""
+    found = [
+        unit
+        for unit in matrix.units
+        if not isinstance(unit, ControlUnit)
+        and (unit.use, unit.exam.name, unit.contender.slug) == ("frozen", exam.name, contender.slug)
+        and "attention" in unit.readouts
+        and is_done(unit, out)
+    ]
+    return max(found, key=lambda unit: max(unit.depths), default=None)
 
 
 def _find(dataset: Dataset, rows: Rows, entry: Entry, cell: dict[str, Any], clip: str) -> Batch:

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow.parquet as pq
 import torch
 import tyro
 
 from fourd import results
 from fourd.benchmark.contenders import Contender, resolve
 from fourd.benchmark.estimate import estimate
+from fourd.benchmark.gallery import draw_gallery
 from fourd.benchmark.matrix import Failed, Matrix, collect, lay_out, run_matrix
 from fourd.benchmark.missing import unfinished
+from fourd.benchmark.story import tell
 from fourd.benchmark.suite import USES, Suite, Use
 from fourd.benchmark.units import Wanted
 from fourd.benchmark.work import Means
 from fourd.provenance import find
+from fourd.report.benchmark import markdown, print_benchmark, summary_table, write_benchmark
 from fourd.telemetry import duration
 from fourd.types import ReadoutKind
 
@@ -88,16 +92,40 @@ def run(arguments: list[str]) -> None:
     if options.dry_run:
         return
     failed = run_matrix(matrix, out, means, seconds)
+    _show(matrix, out, means, options, arguments)
+    _end(failed)
+
+
+def _show(matrix: Matrix, out: Path, means: Means, options: Arguments, arguments: list[str]) -> None:
+    """Write rows, table and page, print the table, and say where everything is."""
     rows = collect(matrix, out)
     results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
-    print(f"rows: {out}/rows.parquet")
-    _end(failed)
+    story = tell(matrix, rows, out, arguments)
+    pair = _pair(matrix, options.rival)
+    pictures = draw_gallery(matrix, rows, *pair, out, means) if pair else None
+    (out / "table.md").write_text(markdown(rows, story))
+    pq.write_table(summary_table(rows, story), out / "table.parquet")
+    page = write_benchmark(out / "report.html", rows, story, pictures)
+    print_benchmark(rows, story)
+    print(f"rows:  {out}/rows.parquet")
+    print(f"table: {out}/table.md, {out}/table.parquet")
+    print(f"page:  {page}")
+
+
+def _pair(matrix: Matrix, rival: str) -> tuple[Contender, Contender] | None:
+    """Choose whose wins and failures are shown: those of the first encoder with weights, against the rival."""
+    first = next((c for c in matrix.contenders if not c.is_random and c.weights != "none"), matrix.contenders[0])
+    others = [c for c in matrix.contenders if c is not first and rival in ("", c.backbone)]
+    if rival and not others:
+        names = ", ".join(c.backbone for c in matrix.contenders if c is not first)
+        raise ValueError(f"--rival {rival}: expected another encoder of this call than {first.backbone}: {names}")
+    return (first, others[0]) if others else None
 
 
 def suite_of(dotted: str, data: Path) -> Suite:
     """Call the function at a dotted path, with the folder of the datasets if it takes one."""
     function = find(dotted)
-    suite = function(data) if inspect.signature(function).parameters else function()
+    suite = function(data=data) if "data" in inspect.signature(function).parameters else function()
     if not isinstance(suite, Suite):
         raise ValueError(f"--suite {dotted} returned a {type(suite).__name__}; expected a fourd.benchmark.Suite")
     return suite

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 
 from fourd import video
-from fourd.datasets._files import by_number, colour, frames_of, identity, read_json
+from fourd.datasets._files import colour, frames_of, identity, read_json
 from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
 from fourd.datasets._sampling import FrameNumbers, Sampling, Spread
 from fourd.datasets._view import Labelled
@@ -37,12 +38,12 @@ ABOUT = About(
         "Camera files: https://google.github.io/realestate10k/download.html. Films are not given out: get those that "
         "are still there from the address in each camera file's first line, whole, as <split>/<clip>.mp4 or "
         "videos/<YouTube id>.mp4, or cut their frames out as <split>/<clip>/<timestamp>.png. Or get the chunks of "
-        "https://github.com/dcharatan/pixelsplat. Films vanish, so every copy holds other clips: a number must name its "
-        "clips"
+        "https://github.com/dcharatan/pixelsplat. Films vanish, so every copy holds other clips: a number must name "
+        "its clips"
     ),
     layout=(
-        "<split>/<clip>.txt with <split>/<clip>/<timestamp>.png or .jpg, <split>/<clip>.mp4 or videos/<YouTube id>.mp4; "
-        "or <split>/index.json with <split>/000000.torch, ..."
+        "<split>/<clip>.txt with <split>/<clip>/<timestamp>.png or .jpg, <split>/<clip>.mp4 or "
+        "videos/<YouTube id>.mp4; or <split>/index.json with <split>/000000.torch, ..."
     ),
     source="Zhou et al., Stereo Magnification: Learning View Synthesis using Multiplane Images (SIGGRAPH 2018)",
     overlaps=("corpora of films from YouTube",),
@@ -52,14 +53,14 @@ NUM_FRAMES = 16
 CHUNK_SHAPE = (360, 640)
 """Height and width that readers of pixelSplat's chunks expect; they leave out clips of other shapes."""
 NEAREST_S = 0.008
-"""How far the frame of a film may be from a camera's time stamp: what the makers call normal (stereo-magnification #5)."""
+"""How far a film's frame may be from a camera's time stamp: what the makers call normal (stereo-magnification #5)."""
 
 Form = Literal["files", "chunks"]
 _FILMS = (".mp4", ".mkv", ".webm")
 _PICTURES = (".png", ".jpg", ".jpeg")
 _NUM_CAMERA = 18
 _OPEN_CHUNKS = 2
-_MANY = 1000
+_MANY_FILES, _MANY_CHUNKS = 1000, 10  # from which on it takes seconds to look at all
 _ROTATION_TOLERANCE = 1e-3
 _Frames = Int64[np.ndarray, " N"]
 
@@ -138,10 +139,11 @@ class RealEstate10K(LabelledDataset):
             expected = "camera files (*.txt) or chunks (index.json and *.torch)"
             return Found((), (Unreadable(str(folder), f"holds no clips: expected {expected}"),))
         clips = self._clips_of_files(folder) if form == "files" else self._clips_of_chunks(folder)
-        recordings, unreadable = [], []
-        for clip in clips:
-            (recordings if isinstance(clip, Recording) else unreadable).append(clip)
-        return Found(tuple(recordings), tuple(unreadable))
+        every = list(clips)
+        return Found(
+            tuple(clip for clip in every if isinstance(clip, Recording)),
+            tuple(clip for clip in every if isinstance(clip, Unreadable)),
+        )
 
     def load(self, recording: Recording, frames: FrameNumbers) -> Labelled:
         """Read pictures of a clip, and the cameras that took them."""
@@ -160,7 +162,7 @@ class RealEstate10K(LabelledDataset):
     # ------------------------------------------------------------------------- camera files
 
     def _clips_of_files(self, folder: Path) -> Iterator[Recording | Unreadable]:
-        for path in _shown(by_number(list(folder.glob("*.txt"))), "looking for clips"):
+        for path in _shown(sorted(folder.glob("*.txt")), "looking for clips", _MANY_FILES):
             try:
                 yield self._clip_of_file(path)
             except UnreadableVideo as error:
@@ -186,7 +188,7 @@ class RealEstate10K(LabelledDataset):
         return next((place for place in (*folders, *films, *whole) if place.exists()), None)
 
     def _present(self, key: str, cameras: _Cameras, pictures: Mapping[int, Path], folder: Path) -> _Frames:
-        """Number the cameras whose picture is there; raise UnreadableVideo where too many are not."""
+        """Find the cameras whose picture is there; raise UnreadableVideo where too many are not."""
         present = np.flatnonzero(np.isin(cameras.times_us, list(pictures))).astype(np.int64)
         lost = len(cameras.times_us) - len(present)
         where, told = f"{self.name}/{key}", f"{lost} of {len(cameras.times_us)} frames have no picture in {folder}"
@@ -233,7 +235,7 @@ class RealEstate10K(LabelledDataset):
 
     def _clips_of_chunks(self, folder: Path) -> Iterator[Recording | Unreadable]:
         index = _read_index(folder / "index.json")
-        for chunk in _shown(sorted({*index.values()}), "looking into chunks"):
+        for chunk in _shown(sorted({*index.values()}), "looking into chunks", _MANY_CHUNKS):
             path = folder / chunk
             expected = {key for key, name in index.items() if name == chunk}
             try:
@@ -272,7 +274,7 @@ class RealEstate10K(LabelledDataset):
         self, key: str, source: _InChunk, frames: FrameNumbers
     ) -> tuple[_Cameras, _Frames, UInt8[Tensor, "T 3 H W"]]:
         examples = self._chunks.open(source.chunk)
-        example = examples[source.place] if source.place < len(examples) else None
+        example: Any = examples[source.place] if source.place < len(examples) else None
         _check_example(example, source)
         if example["key"] != key or len(example["images"]) <= frames[-1]:
             raise UnreadableVideo(str(source.chunk), f"no longer holds clip {key} at {source.place}: it was changed")
@@ -294,10 +296,10 @@ def _form_of(folder: Path) -> Form | None:
     return "files" if files else "chunks" if chunks else None
 
 
-def _shown(things: Sequence[Any], doing: str) -> Iterator[Any]:
+def _shown(things: Sequence[Any], doing: str, many: int) -> Iterator[Any]:
     """Show how far a long search has come."""
     console = Console(stderr=True)
-    return iter(track(things, doing, console=console, transient=True, disable=len(things) < _MANY))
+    return iter(track(things, doing, console=console, transient=True, disable=len(things) < many))
 
 
 # ----------------------------------------------------------------------------- camera files
@@ -376,6 +378,8 @@ class _Chunks:
 def _load_chunk(path: Path) -> Sequence[Any]:
     if not path.is_file():
         raise UnreadableVideo(str(path), "no such file; index.json names it: get it again")
+    if not zipfile.is_zipfile(path):
+        raise UnreadableVideo(str(path), "not a file of tensors as torch.save writes it, or cut off: get it again")
     with _naming_damage(path):
         examples = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if not isinstance(examples, list):
@@ -387,9 +391,12 @@ def _load_chunk(path: Path) -> Sequence[Any]:
 def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        refused = "a pickle of more than tensors and texts: it is not loaded, since it could run anything"
+        raise UnreadableVideo(str(path), f"{refused}. Get the file from its official address") from error
+    except (RuntimeError, EOFError, ValueError) as error:
         told = str(error).splitlines()[0]
-        raise UnreadableVideo(str(path), f"not a file of tensors, or cut off ({told}): get it again") from error
+        raise UnreadableVideo(str(path), f"tensors that cannot be read ({told}): get it again") from error
 
 
 def _read_index(path: Path) -> dict[str, str]:

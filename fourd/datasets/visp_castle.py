@@ -49,6 +49,7 @@ _FOLDERS = ("Images", "Depth", "CameraPose")
 _CONFIGS = {"Images": "chateau.xml", "Depth": "chateau_depth.xml"}
 _SPLITS = ("all", "train", "test")
 _HIDDEN_BY = 0.02  # share of a distance by which something must be nearer to hide what lies behind
+_ASIDE = 0.49  # pixels: just below half of one, so that edges on whole pixels stay where they are
 _LARGEST_SIDE = 2**14
 
 
@@ -207,7 +208,7 @@ def _seen_from_the_left(
     x = (columns + 0.5 - eye[0, 2]) * z / eye[0, 0] + BASELINE_METRES
     y = (rows + 0.5 - eye[1, 2]) * z / eye[1, 1]
     u, v = x / z * left_eye[0, 0] + left_eye[0, 2], y / z * left_eye[1, 1] + left_eye[1, 2]
-    seen, left, right = (_nearest(u + aside, v, z, size) for aside in (0.0, -0.5, 0.5))
+    seen, left, right = (_nearest(u + aside, v, z, size) for aside in (0.0, -_ASIDE, _ASIDE))
     is_open = seen <= np.minimum(left, right) * (1 + _HIDDEN_BY)
     return np.where(is_open & np.isfinite(seen), seen, 0).astype(np.float32)
 

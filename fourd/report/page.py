@@ -72,7 +72,7 @@ def write_report(
         per_seed=_per_seed(table, shown),
         summary=_summary(attention),
         curves=plots.curve_plot(lines, "step", "mean squared error") if lines else "",
-        reconstruction=_embed(pictures / "reconstruction.png") if (pictures / "reconstruction.png").exists() else "",
+        reconstruction=embed(pictures / "reconstruction.png") if (pictures / "reconstruction.png").exists() else "",
         gallery=_gallery(pictures),
         details=_details(table, metrics),
         seeds=seeds_of(table),
@@ -160,12 +160,13 @@ def _gallery(pictures: Path) -> list[tuple[str, list[_Shown]]]:
     """Embed the films and strips that `pictures.json` lists, by entry."""
     grouped: dict[str, list[_Shown]] = {}
     for item in json.loads((pictures / "pictures.json").read_text()):
-        shown = _Shown(item["kind"], item["caption"], _embed(pictures / item["film"]), _embed(pictures / item["strip"]))
+        shown = _Shown(item["kind"], item["caption"], embed(pictures / item["film"]), embed(pictures / item["strip"]))
         grouped.setdefault(item["entry"], []).append(shown)
     return list(grouped.items())
 
 
-def _embed(path: Path) -> str:
+def embed(path: Path) -> str:
+    """Turn a picture into an address that holds it; raise FileNotFoundError where it is not there."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is named in pictures.json and is not there: draw the pictures again")
     return f"data:{_MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

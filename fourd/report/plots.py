@@ -24,7 +24,7 @@ def interval_plot(comparisons: Sequence[Comparison]) -> str:
     parts += [_interval(comparison, number) for number, comparison in enumerate(comparisons)]
     parts.append(f'<text class="muted" x="{zero - 8}" y="{height - 8}" text-anchor="end">worse</text>')
     parts.append(f'<text class="muted" x="{zero + 8}" y="{height - 8}">better</text>')
-    return _svg(_LABEL_WIDTH + _PLOT_WIDTH + 10, height, parts)
+    return svg(_LABEL_WIDTH + _PLOT_WIDTH + 10, height, parts)
 
 
 def _interval(comparison: Comparison, row: int) -> str:
@@ -97,9 +97,10 @@ def curve_plot(curves: Sequence[Curve], x_title: str, y_title: str) -> str:
         f'<text class="muted" x="{_CURVE_WIDTH / 2}" y="{bottom}" text-anchor="middle">{escape(x_title)}</text>'
     )
     parts.append(f'<text class="muted" x="4" y="14">{escape(y_title)}</text>')
-    return _svg(_CURVE_WIDTH, _CURVE_HEIGHT, parts)
+    return svg(_CURVE_WIDTH, _CURVE_HEIGHT, parts)
 
 
-def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+def svg(width: int, height: int, parts: Sequence[str]) -> str:
+    """Put parts together as a picture that shrinks with the page."""
     inner = "".join(parts)
     return f'<svg viewBox="0 0 {width} {height}" role="img" style="max-width:{width}px">{inner}</svg>'
