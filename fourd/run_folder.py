@@ -63,16 +63,21 @@ def _differences(earlier: object, now: object, path: str = "") -> list[str]:
 def list_unreadable(out: Path, found: Sequence[Unreadable]) -> None:
     """Add to `unreadable.csv` what it does not list yet; the file is there even when it lists nothing."""
     path = out / "unreadable.csv"
-    listed: dict[str, str] = {}
-    if path.exists():
-        if not found:
-            return
-        with path.open(newline="") as file:
-            listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
-    listed |= {item.path: item.reason for item in found}
+    if path.exists() and not found:
+        return
+    listed = {item.path: item.reason for item in (*read_unreadable(out), *found)}
     aside = path.with_name(path.name + ".tmp")
     with aside.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
         writer.writerows(sorted(listed.items()))
     os.replace(aside, path)
+
+
+def read_unreadable(out: Path) -> list[Unreadable]:
+    """Read what `unreadable.csv` lists; nothing where there is none."""
+    path = out / "unreadable.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [Unreadable(row["path"], row["reason"]) for row in csv.DictReader(file)]

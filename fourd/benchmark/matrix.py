@@ -18,6 +18,7 @@ from fourd.benchmark.units import ControlUnit, Unit, Wanted, plan
 from fourd.benchmark.work import Means, do
 from fourd.results import Rows
 from fourd.telemetry import duration
+from fourd.types import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,14 @@ def _take(
             return True
     except Timeout:
         return False
+
+
+def left_out(matrix: Matrix, out: Path) -> list[Unreadable]:
+    """List what of the test sets could not be used by any unit that is done, each once."""
+    found = {
+        lost for unit in matrix.units if is_done(unit, out) for lost in run_folder.read_unreadable(unit.folder(out))
+    }
+    return sorted(found, key=lambda lost: lost.path)
 
 
 def collect(matrix: Matrix, out: Path) -> Rows:

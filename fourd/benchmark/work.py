@@ -58,6 +58,7 @@ def _score_controls(unit: ControlUnit, means: Means, excluded: list[Unreadable])
     tasks = [task.build() for task in unit.exam.tasks]
     reading = Reading(num_workers=means.num_workers, excluded=excluded)
     train, test = unit.exam.train.build(), unit.exam.test.build()
+    excluded += test.unreadable
     return evaluate_controls(tasks, train, test, unit.suite, unit.num_clips, reading)
 
 
@@ -66,6 +67,7 @@ def _learn_and_score(unit: Unit, out: Path, means: Means, excluded: list[Unreada
     heads = _choose(unit, probe, out, means)
     reading = Reading(unit.exam.training(unit.use).batch_size, means.num_workers, excluded)
     test = clips_of(unit, unit.exam.test, out, means).build()
+    excluded += test.unreadable
     return evaluate(probe, test, unit.subject, unit.precision, heads, reading)
 
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import torch
 import tyro
 
-from fourd import results
+from fourd import results, run_folder
 from fourd.benchmark.contenders import Contender, resolve
 from fourd.benchmark.estimate import estimate
 from fourd.benchmark.gallery import draw_gallery
-from fourd.benchmark.matrix import Failed, Matrix, collect, lay_out, run_matrix
+from fourd.benchmark.matrix import Failed, Matrix, collect, lay_out, left_out, run_matrix
 from fourd.benchmark.missing import unfinished
 from fourd.benchmark.story import tell
 from fourd.benchmark.suite import USES, Suite, Use
@@ -107,6 +107,12 @@ def _show(matrix: Matrix, out: Path, means: Means, options: Arguments, arguments
     pq.write_table(summary_table(rows, story), out / "table.parquet")
     page = write_benchmark(out / "report.html", rows, story, pictures)
     print_benchmark(rows, story)
+    lost = left_out(matrix, out)
+    run_folder.list_unreadable(out, lost)
+    if lost:
+        print(
+            f"left out of the test sets: {len(lost)}, such as {lost[0].path} ({lost[0].reason}); {out}/unreadable.csv"
+        )
     print(f"rows:  {out}/rows.parquet")
     print(f"table: {out}/table.md, {out}/table.parquet")
     print(f"page:  {page}")

@@ -127,7 +127,7 @@ class _Pictures(Scan):
     info: Mapping[str, str]
 
     def has_pose(self) -> Bool[np.ndarray, " F"]:
-        if self.form is _PREPROCESSED:  # frames without a pose are dropped in making it
+        if self.form == _PREPROCESSED:  # frames without a pose are dropped in making it
             return np.ones(len(self.numbers), bool)
         return np.array([bool(np.isfinite(self.pose(frame)).all()) for frame in range(len(self.numbers))], bool)
 
@@ -138,18 +138,18 @@ class _Pictures(Scan):
         return colour(self._path(self.form.colour, frame))
 
     def metres(self, frame: int) -> Float[np.ndarray, "h w"]:
-        shift = self._noted("m_depthShift", 1)[0] if self.form is _EXPORTED else MILLIMETRES
+        shift = self._noted("m_depthShift", 1)[0] if self.form == _EXPORTED else MILLIMETRES
         return (raster(self._path(self.depth_name, frame)) / shift).astype(np.float32)
 
     def pose(self, frame: int) -> Float64[np.ndarray, "4 4"]:
         path = self._path(self.form.pose, frame)
-        return _from_npz(path, "pose", (4, 4)) if self.form is _PREPROCESSED else _matrix(path)
+        return _from_npz(path, "pose", (4, 4)) if self.form == _PREPROCESSED else _matrix(path)
 
     def intrinsics(self, frame: int) -> Float64[np.ndarray, "3 3"]:
         """Read the camera of the pictures: depth's, where colour has been brought to depth's size."""
-        if self.form is _PREPROCESSED:
+        if self.form == _PREPROCESSED:
             return _from_npz(self._path(self.form.pose, frame), "intrinsics", (3, 3))
-        if self.form is _EXPORTED:
+        if self.form == _EXPORTED:
             return self._noted("m_calibrationColorIntrinsic", 16).reshape(4, 4)[:3, :3]
         is_resized = self.metres(frame).shape == self.colour(frame).shape[:2]
         name = "intrinsic_depth.txt" if is_resized else "intrinsic_color.txt"
@@ -182,7 +182,7 @@ def _pictures(folder: Path, form: _Form) -> _Pictures:
     is_padded = any(len(text) > 1 and text[0] == "0" for text in written)
     digits = len(written[0]) if is_padded else 1
     there = (name for name in form.depths if (folder / name.format(written[0])).is_file())
-    info = _notes(folder / "_info.txt") if form is _EXPORTED else {}
+    info = _notes(folder / "_info.txt") if form == _EXPORTED else {}
     return _Pictures(folder, form, np.array(written, np.int32), digits, next(there, form.depths[0]), info)
 
 
@@ -201,7 +201,7 @@ def _numbers(text: str, path: Path, field: str, count: int) -> Float64[np.ndarra
     try:
         numbers = np.array(text.split(), np.float64)
     except ValueError as error:
-        raise UnreadableVideo(str(path), f"{field}: not numbers ({error})") from error
+        raise UnreadableVideo(str(path), f"{field}: not numbers ({str(error)[:80]})") from error
     if len(numbers) != count:
         raise UnreadableVideo(str(path), f"{field}: found {len(numbers)} numbers, expected {count}")
     return numbers

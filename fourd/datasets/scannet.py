@@ -23,6 +23,7 @@ from rich.progress import track
 
 from fourd.datasets._files import frames_of
 from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
+from fourd.datasets._poses import require_rigid
 from fourd.datasets._sampling import FrameNumbers
 from fourd.datasets._scannet_scans import Scan, open_scan
 from fourd.datasets._view import Labelled
@@ -220,18 +221,16 @@ def _depth(stretch: _Stretch, kept: Sequence[int]) -> Depth:
 
 
 def _camera(stretch: _Stretch, kept: Sequence[int], picture: UInt8[np.ndarray, "H W 3"]) -> CameraPoses:
-    poses = np.stack([stretch.scan.pose(frame) for frame in kept])
-    for frame, pose in zip(kept, poses, strict=True):
-        rotation = pose[:3, :3]
-        is_rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=_LARGEST_SKEW) and np.linalg.det(rotation) > 0
-        if not is_rigid or not np.allclose(pose[3], (0, 0, 0, 1)):
-            number = stretch.scan.numbers[frame]
-            raise UnreadableVideo(str(stretch.path), f"pose of frame {number}: not a rotation and a translation")
+    numbers = stretch.scan.numbers
+    poses = [
+        require_rigid(stretch.scan.pose(frame), stretch.path, f"pose of frame {numbers[frame]}", _LARGEST_SKEW)
+        for frame in kept
+    ]
     intrinsics = stretch.scan.intrinsics(kept[0])
     _check_intrinsics(intrinsics, picture, stretch.path)
     # files count from the middle of the first pixel: depth's principal point is (319.5, 239.5) in 640 x 480
     centred = intrinsics + _HALF_A_PIXEL
-    return CameraPoses(torch.from_numpy(poses).float()[None], torch.from_numpy(centred).float()[None])
+    return CameraPoses(torch.from_numpy(np.stack(poses)).float()[None], torch.from_numpy(centred).float()[None])
 
 
 def _check_intrinsics(intrinsics: Float64[np.ndarray, "3 3"], picture: np.ndarray, path: Path) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Float32, Float64
 
 from fourd.datasets._files import by_number, colour, frames_of, identity
 from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
+from fourd.datasets._poses import require_rigid
 from fourd.datasets._sampling import FrameNumbers, Windows
 from fourd.datasets._view import Labelled
 from fourd.geometry import rigid_inverse
@@ -48,6 +49,7 @@ FPS = 30.0
 _FOLDERS = ("Images", "Depth", "CameraPose")
 _CONFIGS = {"Images": "chateau.xml", "Depth": "chateau_depth.xml"}
 _SPLITS = ("all", "train", "test")
+_LARGEST_SKEW = 1e-4
 _HIDDEN_BY = 0.02  # share of a distance by which something must be nearer to hide what lies behind
 _ASIDE = 0.49  # pixels: just below half of one, so that edges on whole pixels stay where they are
 _LARGEST_SIDE = 2**14
@@ -171,14 +173,10 @@ def _camera_from_world(path: Path) -> Float64[np.ndarray, "4 4"]:
     try:
         values = np.array(path.read_text().split(), np.float64)
     except ValueError as error:
-        raise UnreadableVideo(str(path), f"pose: not numbers ({error})") from error
+        raise UnreadableVideo(str(path), f"pose: not numbers ({str(error)[:80]})") from error
     if len(values) != 16:
         raise UnreadableVideo(str(path), f"pose: found {len(values)} numbers, expected 16")
-    pose = values.reshape(4, 4)
-    rotation = pose[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or not np.allclose(pose[3], (0, 0, 0, 1)):
-        raise UnreadableVideo(str(path), "pose: not a rotation and a translation")
-    return pose
+    return require_rigid(values.reshape(4, 4), path, "pose", _LARGEST_SKEW)
 
 
 def _intrinsics(path: Path) -> Float64[np.ndarray, "3 3"]:

@@ -6,6 +6,7 @@ not from the paper.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +85,17 @@ class Action(Task[NoQuery, Label, Logits]):
         # equally frequent classes must not tie: the first of them is the guess
         guess = frequency - 1e-6 * torch.arange(len(frequency))
         return {"mean_answer": lambda query, clip, num_clips: guess.expand(num_clips, -1)}
+
+    def pool_views(self, prediction: Logits, num_views: int) -> Float[Tensor, "N K"]:
+        """Average the probabilities of every `num_views` clips in a row; give their logarithm, which serves as logits.
+
+        Source: SciVid's readout over several clips; some toolboxes average logits, which is another number. In double
+        precision, so that classes far behind do not tie. Raises ValueError where views are missing.
+        """
+        if num_views < 1 or len(prediction) % num_views:
+            raise ValueError(f"{self.name}: {len(prediction)} answers; expected a multiple of {num_views} views")
+        by_clip = prediction.double().log_softmax(-1).unflatten(0, (-1, num_views))
+        return by_clip.logsumexp(1) - math.log(num_views)
 
     def draw(self, video: Tensor, query: NoQuery, prediction: Logits, target: Label) -> Tensor:
         """Draw the input, the true class and the guesses."""

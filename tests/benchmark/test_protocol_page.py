@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -65,6 +66,11 @@ def test_a_dataset_of_ones_own_is_measured(lab: Path):
         f"marbles/film{film:02}/{clip}" for film in range(5) for clip in range(2)
     )
     assert 0 < results.mean(own).weighted_mean < 1
+    assert "torn.npz" in (lab / "out" / "unreadable.csv").read_text() + ran.stdout + ran.stderr
+    assert "| video_vit:tiny, random weights |" in (lab / "out" / "table.md").read_text()
+    assert "Where does each marble roll?" in (lab / "out" / "report.html").read_text()
+    (pictures,) = (lab / "out" / "pictures").glob("*/pictures.json")
+    assert {item["entry"] for item in json.loads(pictures.read_text())} == {"marbles"}
 
 
 def test_every_constant_of_the_page_is_that_of_the_code():

@@ -198,6 +198,53 @@ def test_rough_surfaces_are_not_judged_by_their_normals():
     assert not rough[1:-1, 1:3].any()
 
 
+def still_scene() -> _movi_tracks.Scene:
+    """Make three frames of a wall ten metres before a camera that stands still; the middle pixel shows an object."""
+    camera = _movi_tracks.Camera(np.tile(np.eye(4), (3, 1, 1)), 20.0, 5, 7)
+    distance = np.repeat(10 * np.linalg.norm(camera.rays(), axis=-1)[None], 3, axis=0)
+    segments = np.zeros((3, 5, 7), np.int64)
+    segments[:, 1:4, 2:5] = 1
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (9, 11)], float)
+    normals, middle = np.tile([0.0, 0.0, -1.0], (5, 7, 1)), np.full((5, 7, 3), 0.5)
+    rotations = np.tile(np.eye(3), (1, 3, 1, 1))
+    return _movi_tracks.Scene(camera, distance, segments, middle, normals, np.tile(corners, (1, 3, 1, 1)), rotations)
+
+
+def visible_in(scene: _movi_tracks.Scene) -> list[bool]:
+    return _movi_tracks.track_pixels(scene, np.array([2]), np.array([3])).visible[0].tolist()
+
+
+def test_a_point_is_hidden_by_what_is_nearer_by_more_than_a_hundredth():
+    scene = still_scene()
+    assert visible_in(scene) == [True, True, True]
+    nearer = scene.distance * np.array([1, 0.993, 0.985])[:, None, None]
+    assert visible_in(replace(scene, distance=nearer)) == [True, True, False]
+
+
+def test_a_point_is_seen_if_one_of_the_pixels_round_it_is_not_nearer():
+    scene = still_scene()
+    scene.distance[1:] = 5.0
+    scene.distance[2, 2, 3] = 10.0
+    assert visible_in(scene) == [True, False, True]
+
+
+def test_a_point_is_hidden_where_nothing_round_it_is_of_its_object():
+    scene = still_scene()
+    scene.segments[1:] = 0
+    scene.segments[2, 2, 3] = 1
+    assert visible_in(scene) == [True, False, True]
+
+
+def test_a_surface_that_turns_away_hides_unless_it_seemed_to_from_the_start():
+    scene = still_scene()
+    scene.rotations[0, 1] = np.diag([-1.0, 1.0, -1.0])
+    assert visible_in(scene) == [True, False, True]
+    assert visible_in(replace(scene, normals=-scene.normals)) == [True, True, True]
+    rough = scene.normals.copy()
+    rough[1:4:2, 2:5:2] = (0, 1, 0)
+    assert visible_in(replace(scene, normals=rough)) == [True, True, True]
+
+
 def test_each_object_gets_as_many_points_as_its_size_allows():
     segments = np.zeros((50, 100), np.int64)
     segments[:10, :10], segments[20:40, 20:60] = 1, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_every_form_gives_the_pictures_depth_and_poses_that_were_written(dataset
     poses = np.stack([files.pose_of(scan, frame) for frame in frames])
     torch.testing.assert_close(seen.camera.world_from_camera[0].double(), torch.from_numpy(poses), rtol=0, atol=2e-6)
     torch.testing.assert_close(seen.time_s, torch.from_numpy(frames / 30))
+
+
+def test_a_worker_that_is_sent_the_dataset_reads_the_same(dataset):
+    sent = pickle.loads(pickle.dumps(dataset))
+    for number in range(4):
+        ours, theirs = whole(dataset, number), whole(sent, number)
+        assert torch.equal(ours.depth.metres, theirs.depth.metres)
+        assert torch.equal(ours.camera.world_from_camera, theirs.camera.world_from_camera)
 
 
 def test_intrinsics_are_those_of_the_pictures_counted_from_the_corner(dataset):

@@ -1,4 +1,4 @@
-"""`fourd data COMMAND`: index films, prepare them for training, check them, and measure how fast they are read."""
+"""`fourd data COMMAND`: index films, prepare and check them, measure reading; examine labelled datasets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ COMMANDS = {
     "index": "list films, wherever they lie, with all that training needs to know of each",
     "prepare": "encode films once for training, into shards that any tool can read",
     "check": "verify what an index or shards hold, and leave out what is broken",
+    "doctor": "say whether a copy of a labelled dataset is complete and right, or how to get one",
     "bench": "measure how many clips a second your corpus and machine can feed",
 }
 

@@ -12,7 +12,7 @@ from fourd.report.benchmark.story import BenchmarkStory, ContenderStory, EntrySt
 from fourd.report.plots import svg
 from fourd.results import Interval, Rows, bootstrap_interval, select
 
-_LABEL, _PLOT, _ROW = 190, 230, 24
+_LABEL, _PLOT, _ROW = 220, 220, 24
 _WIDTH, _HEIGHT, _MARGIN = 440, 240, 46
 _COLOURS = 6
 
@@ -76,7 +76,7 @@ def _mark(kind: str, x: float, y: float) -> str:
     return f'<circle class="{"dot" if kind == "circle" else "ring"}" cx="{x:.1f}" cy="{y}" r="5"/>'
 
 
-def _short(name: str, most: int = 27) -> str:
+def _short(name: str, most: int = 33) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 

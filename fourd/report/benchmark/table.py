@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -61,9 +62,10 @@ def text(line: Line, entry: EntryStory) -> str:
 def figure_text(figure: Figure) -> str:
     """Write a figure, half of its interval, its rank, and a mark where the weights saw the test data."""
     interval = figure.interval
-    spread = (interval.high - interval.low) / 2
+    half = (interval.high - interval.low) / 2
+    spread = f"±{half:.2g}" if math.isfinite(half) else "(one scene)"  # which says nothing of the spread
     rank = f" ({figure.rank})" if figure.rank is not None else ""
-    return f"{interval.value:.3g} ±{spread:.2g}{rank}{CONTAMINATED if figure.is_contaminated else ''}"
+    return f"{interval.value:.3g} {spread}{rank}{CONTAMINATED if figure.is_contaminated else ''}"
 
 
 def rank_text(line: Line) -> str:
