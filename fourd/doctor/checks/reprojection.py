@@ -7,7 +7,7 @@ another unit. The one that fits says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,16 @@ _CLEARLY = 0.5  # one reading fits clearly better than another
 _NOISE = 0.01  # relative depth
 _OPENGL = (1.0, -1.0, -1.0, 1.0)
 _NOTHING_IN_COMMON = 1.0
+_INVERTED, _AXES = "inverted poses", "camera axes of OpenGL (y up, z backward)"
+_BOTH = "inverted poses in axes of OpenGL"
+_UNITS = {0.001: "1/1000", 0.2: "1/5", 5.0: "5", 1000.0: "1000"}
+_LENGTHS = {0.5: "half as large", 2 / 3: "two thirds as large", 1.5: "half as large again", 2.0: "twice as large"}
+_ADVICE = {
+    _INVERTED: "world-from-camera and camera-from-world are mixed up: invert the poses",
+    _AXES: "turn the camera axes to x right, y down, z forward",
+    _BOTH: "invert the poses, and turn the camera axes to x right, y down, z forward",
+}
+_OTHER_ADVICE = "bring depth and poses to one unit, and intrinsics to pixels of these pictures"
 
 
 @dataclass(frozen=True)
@@ -84,22 +94,22 @@ def _views(clip: Labelled) -> Views | None:
 
 
 def _readings(views: Views) -> Mapping[str, Views]:
-    """Read the same numbers in other ways."""
+    """Read the same numbers in other ways; the first is as they are."""
+    readings = {"as they are": views}
     poses, turned = views.world_from_camera, torch.tensor(_OPENGL).double().diag()
-    as_poses = {
-        "as they are": poses,
-        "inverted poses": rigid_inverse(poses),
-        "camera axes of OpenGL (y up, z backward)": poses @ turned,
-        "inverted poses in axes of OpenGL": rigid_inverse(poses) @ turned,
-    }
-    readings = {name: Views(views.metres, views.valid, read, views.intrinsics) for name, read in as_poses.items()}
-    for factor, told in (
-        (0.001, "depth in units of 1/1000"),
-        (1000.0, "depth in units of 1000"),
-        (0.2, "depth in units of 1/5"),
-        (5.0, "depth in units of 5"),
-    ):
-        readings[f"{told} of those of the poses"] = Views(views.metres * factor, views.valid, poses, views.intrinsics)
+    inverted = rigid_inverse(poses)
+    for name, read in ((_INVERTED, inverted), (_AXES, poses @ turned), (_BOTH, inverted @ turned)):
+        readings[name] = replace(views, world_from_camera=read)
+    for factor, unit in _UNITS.items():
+        readings[f"depth in units of {unit} of those of the poses"] = replace(views, metres=views.metres * factor)
+    height, width = views.metres.shape[1:]
+    middle = views.intrinsics.clone()
+    middle[:2, 2] = middle.new_tensor((width / 2, height / 2))
+    readings["the principal point in the middle"] = replace(views, intrinsics=middle)
+    for factor, told in _LENGTHS.items():
+        for name, (along, point) in {"focal lengths": (factor, 1.0), "all intrinsics": (factor, factor)}.items():
+            scale = torch.tensor([[along, 1, point], [1, along, point], [1, 1, 1]]).double()
+            readings[f"{name} {told}"] = replace(views, intrinsics=views.intrinsics * scale)
     return readings
 
 
@@ -117,14 +127,14 @@ def _error(views: Views, pairs: Sequence[tuple[int, int]]) -> float:
 
 
 def _judged(errors: Mapping[str, float], plausible: Plausible) -> Finding:
-    name, as_is, inverted = "depth_fits_poses", errors["as they are"], errors["inverted poses"]
+    name, as_is, inverted = "depth_fits_poses", errors["as they are"], errors[_INVERTED]
     best = min(errors, key=lambda reading: errors[reading])
     measured = {"disagreement": as_is, "disagreement_inverted": inverted, "moves_enough_to_tell": 1.0}
     if errors[best] < _CLEARLY * as_is and as_is - errors[best] > _NOISE:
         told = (
             f"depth of frames disagrees by {as_is:.1%} when moved by the poses, and by {errors[best]:.1%} with {best}"
         )
-        return Finding(name, "fault", told, _ADVICE.get(best, "bring depth and poses to one unit"), measured)
+        return Finding(name, "fault", told, _ADVICE.get(best, _OTHER_ADVICE), measured)
     if as_is > plausible.most_disagreement:
         told = f"depth of frames disagrees by {as_is:.1%} when moved by intrinsics and poses"
         told += f" (with inverted poses by {inverted:.1%}), expected at most {plausible.most_disagreement:.0%}"
@@ -133,10 +143,3 @@ def _judged(errors: Mapping[str, float], plausible: Plausible) -> Finding:
         )
     tells = as_is < _CLEARLY * inverted or inverted - as_is > _NOISE
     return Finding(name, "fine", measured={**measured, "moves_enough_to_tell": float(tells)})
-
-
-_ADVICE = {
-    "inverted poses": "world-from-camera and camera-from-world are mixed up: invert the poses",
-    "camera axes of OpenGL (y up, z backward)": "turn the camera axes to x right, y down, z forward",
-    "inverted poses in axes of OpenGL": "invert the poses, and turn the camera axes to x right, y down, z forward",
-}
