@@ -23,7 +23,8 @@ from fourd.types import Unreadable
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 2.0
-_FREE_TO_CHANGE = tuple(f"exams.*.{name}" for name in ("root", "cache_dir", "cache", "folder"))
+_FREE_TO_CHANGE = tuple(f"exams.*.{name}" for name in ("root", "cache_dir", "cache", "folder", "task.class_names.*"))
+"""Where data lie, and how classes are called: names are read from data that may be added later."""
 
 
 @dataclass(frozen=True)

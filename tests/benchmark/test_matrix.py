@@ -83,6 +83,18 @@ def test_another_constant_is_another_version(tmp_path: Path):
         lay(tmp_path, of=suite(steps=7))
 
 
+def test_names_of_classes_may_come_with_data_that_are_added_later(tmp_path: Path):
+    lay(tmp_path)
+    camera, action = suite().exams[0].entries
+    task = dataclasses.replace(action.task, class_names=tuple(f"class {n}" for n in range(6)))  # type: ignore[call-arg]
+    renamed = dataclasses.replace(suite().exams[0], entries=(camera, dataclasses.replace(action, task=task)))
+    lay(tmp_path, of=dataclasses.replace(suite(), exams=(renamed,)))
+    fewer = dataclasses.replace(task, class_names=("a", "b"))
+    shorter = dataclasses.replace(renamed, entries=(camera, dataclasses.replace(action, task=fewer)))
+    with pytest.raises(ValueError, match="class_names"):
+        lay(tmp_path, of=dataclasses.replace(suite(), exams=(shorter,)))
+
+
 def test_a_folder_of_data_is_no_constant():
     moved = dataclasses.replace(
         suite().exams[0], train=dataclasses.replace(suite().exams[0].train, cache_dir="/elsewhere")
