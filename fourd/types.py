@@ -148,6 +148,13 @@ class CameraPoses:
 
 
 @dataclass(frozen=True)
+class ObjectMasks:
+    """Say which object each pixel shows: 0 is the ground, `k` object `k`."""
+
+    index: UInt8[Tensor, "B T H W"]
+
+
+@dataclass(frozen=True)
 class Label:
     """Hold one class per clip."""
 

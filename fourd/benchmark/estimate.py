@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fourd import loader
-from fourd.benchmark.units import ControlUnit, Unit
+from fourd.benchmark.units import AnyUnit, ControlUnit, FilmUnit, Unit
 from fourd.benchmark.work import Means, probe_config
 from fourd.objectives.probe import Probe
 from fourd.parallel import autocast, find_device, materialise, reproducible, to_device
@@ -17,6 +17,8 @@ from fourd.types import Batch
 
 _CONTROL_S_PER_CLIP = 0.01
 """Guessed: controls cost little beside what learns."""
+_FILM_S = 30.0
+"""Guessed: following the objects of a film, which depends on the encoder's grid; not tried beforehand."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,16 @@ class _Tried:
     step_s: float
 
 
-def estimate(units: Sequence[Unit | ControlUnit], means: Means) -> list[Cost]:
+def estimate(units: Sequence[AnyUnit], means: Means) -> list[Cost]:
     """Say what each unit will take."""
     tried: dict[tuple[str, str, str, int, int], _Tried] = {}
     costs = []
     for unit in units:
         if isinstance(unit, ControlUnit):
             costs.append(Cost(0.0, _CONTROL_S_PER_CLIP * (unit.num_clips + len(unit.exam.test.build()))))
+            continue
+        if isinstance(unit, FilmUnit):
+            costs.append(Cost(_FILM_S * len(unit.exam.test.build()), 0.0))
             continue
         # two tasks that are finetuned by themselves cost about the same: one stands for all
         alike = (unit.contender.slug, unit.exam.name, unit.use, len(unit.readouts), len(unit.depths))

@@ -17,7 +17,7 @@ from fourd.benchmark.contenders import Contender
 from fourd.benchmark.matrix import Matrix
 from fourd.benchmark.missing import is_done
 from fourd.benchmark.suite import Entry, Exam
-from fourd.benchmark.units import ControlUnit, Unit
+from fourd.benchmark.units import Unit
 from fourd.benchmark.work import Means, chosen_heads, rebuild
 from fourd.objectives.probe import Probe
 from fourd.parallel import autocast, to_device
@@ -95,7 +95,7 @@ def _unit(matrix: Matrix, contender: Contender, exam: Exam, out: Path) -> Unit |
     found = [
         unit
         for unit in matrix.units
-        if not isinstance(unit, ControlUnit)
+        if isinstance(unit, Unit)
         and (unit.use, unit.exam.name, unit.contender.slug) == ("frozen", exam.name, contender.slug)
         and "attention" in unit.readouts
         and is_done(unit, out)

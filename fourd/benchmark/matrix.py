@@ -14,7 +14,7 @@ from fourd import evaluate, results, run_folder
 from fourd.benchmark.contenders import Contender
 from fourd.benchmark.missing import is_done, settle, unfinished
 from fourd.benchmark.suite import Absent, Suite, available
-from fourd.benchmark.units import ControlUnit, Unit, Wanted, plan
+from fourd.benchmark.units import AnyUnit, Wanted, plan
 from fourd.benchmark.work import Means, do
 from fourd.results import Rows
 from fourd.telemetry import duration
@@ -34,14 +34,14 @@ class Matrix:
     suite: Suite
     absent: tuple[Absent, ...]
     contenders: tuple[Contender, ...]
-    units: tuple[Unit | ControlUnit, ...]
+    units: tuple[AnyUnit, ...]
 
 
 @dataclass(frozen=True)
 class Failed:
     """Name a unit that could not be done, and why."""
 
-    unit: Unit | ControlUnit
+    unit: AnyUnit
     reason: str
 
 
@@ -52,7 +52,7 @@ def lay_out(suite: Suite, contenders: Sequence[Contender], wanted: Wanted, out: 
     """
     run_folder.claim(out, suite, _FREE_TO_CHANGE)
     held, absent = available(suite)
-    if not held.exams:
+    if not held.all_exams:
         reasons = "\n".join(f"  {lost.exam.name}: {lost.reason}" for lost in absent)
         raise ValueError(f"the data of no exam of {suite.label} are there:\n{reasons}")
     units = [part for unit in plan(held, contenders, wanted) for part in settle(unit, out)]
@@ -83,9 +83,7 @@ def run_matrix(
     return list(failed.values())
 
 
-def _take(
-    unit: Unit | ControlUnit, out: Path, means: Means, matrix: Matrix, failed: dict[str, Failed], left_s: float
-) -> bool:
+def _take(unit: AnyUnit, out: Path, means: Means, matrix: Matrix, failed: dict[str, Failed], left_s: float) -> bool:
     """Do a unit unless another process is at it; say whether it was this one's turn."""
     folder = unit.folder(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fourd.benchmark.units import ControlUnit, Unit
+from fourd.benchmark.units import AnyUnit, Unit
 from fourd.types import ReadoutKind
 
 
-def is_done(unit: Unit | ControlUnit, out: Path) -> bool:
+def is_done(unit: AnyUnit, out: Path) -> bool:
     """Say whether a unit's rows are there."""
     return (unit.folder(out) / "rows.parquet").exists()
 
 
-def settle(unit: Unit | ControlUnit, out: Path) -> list[Unit | ControlUnit]:
+def settle(unit: AnyUnit, out: Path) -> list[AnyUnit]:
     """Part a unit into those that hold its cells: done ones, and new ones for the cells that no one has."""
-    if isinstance(unit, ControlUnit) or is_done(unit, out):
+    if not isinstance(unit, Unit) or is_done(unit, out):
         return [unit]
     wanted = {(kind, depth) for kind in unit.readouts for depth in unit.depths}
-    kept: list[Unit | ControlUnit] = []
+    kept: list[AnyUnit] = []
     for other in _done_like(unit, out):
         cells = {(kind, depth) for kind in other.readouts for depth in other.depths}
         if cells <= wanted:
@@ -42,7 +42,7 @@ def _done_like(unit: Unit, out: Path) -> Iterator[Unit]:
     yield from sorted(found, key=lambda other: -len(other.readouts) * len(other.depths))
 
 
-def _covering(unit: Unit, wanted: set[tuple[ReadoutKind, float]]) -> list[Unit | ControlUnit]:
+def _covering(unit: Unit, wanted: set[tuple[ReadoutKind, float]]) -> list[AnyUnit]:
     """Make one unit of the readouts that lack the same depths."""
     by_depths: dict[tuple[float, ...], list[ReadoutKind]] = defaultdict(list)
     for kind in unit.readouts:
@@ -52,6 +52,6 @@ def _covering(unit: Unit, wanted: set[tuple[ReadoutKind, float]]) -> list[Unit |
     return [replace(unit, readouts=tuple(kinds), depths=depths) for depths, kinds in by_depths.items()]
 
 
-def unfinished(units: Sequence[Unit | ControlUnit], out: Path) -> list[Unit | ControlUnit]:
+def unfinished(units: Sequence[AnyUnit], out: Path) -> list[AnyUnit]:
     """List the units whose rows are not there."""
     return [unit for unit in units if not is_done(unit, out)]

@@ -13,8 +13,8 @@ from types import ModuleType
 from fourd import results
 from fourd.benchmark.contenders import Contender
 from fourd.benchmark.matrix import Matrix
-from fourd.benchmark.suite import Entry, Exam, Use
-from fourd.benchmark.units import FINETUNED, Unit
+from fourd.benchmark.suite import USES, Absent, Entry, Exam, FilmExam, Use
+from fourd.benchmark.units import FINETUNED, FilmUnit, Unit
 from fourd.report.benchmark import BenchmarkStory, ContenderStory, EntryStory
 from fourd.results import Rows
 
@@ -28,8 +28,11 @@ def tell(matrix: Matrix, rows: Rows, out: Path, arguments: Sequence[str]) -> Ben
         title=suite.title,
         suite=suite.label,
         protocol=_protocol(matrix),
-        entries=tuple(_entry(exam, entry, rows) for exam in suite.exams for entry in exam.entries)
-        + tuple(_absent(lost.exam, entry, lost.reason) for lost in matrix.absent for entry in lost.exam.entries),
+        entries=(
+            *(_entry(exam, entry, rows) for exam in suite.exams for entry in exam.entries),
+            *(_film_entry(exam, rows) for exam in suite.film_exams),
+            *(story for lost in matrix.absent for story in _absent(lost)),
+        ),
         contenders=tuple(story for contender in matrix.contenders for story in _contender(matrix, contender)),
         table_depth=suite.table_depth,
         command=shlex.join(["fourd", "evaluate", *arguments]),
@@ -62,40 +65,41 @@ def _protocol(matrix: Matrix) -> tuple[tuple[str, str], ...]:
 
 
 def _entry(exam: Exam, entry: Entry, rows: Rows) -> EntryStory:
-    clips = sorted(set(results.select(rows.table, entry=entry.name)["clip"].to_pylist()))
     return EntryStory(
-        name=entry.name,
-        title=entry.title,
-        dataset=_title_of(exam),
-        headline_metric=entry.metric,
-        average=entry.average,
-        question=entry.question,
-        num_clips_note=f"{len(clips):,} clips",
-        clips_sha256=hashlib.sha256("\n".join(clips).encode()).hexdigest(),
-        warnings=(),
+        entry.name, entry.title, _title_of(exam), entry.metric, entry.average, entry.question, *_clips(rows, entry.name)
     )
 
 
-def _absent(exam: Exam, entry: Entry, reason: str) -> EntryStory:
-    return EntryStory(
-        name=entry.name,
-        title=entry.title,
-        dataset=_title_of(exam),
-        headline_metric=entry.metric,
-        average=entry.average,
-        question=entry.question,
-        num_clips_note="no data",
-        clips_sha256="",
-        warnings=(f"no data: {reason}",),
-    )
+def _film_entry(exam: FilmExam, rows: Rows) -> EntryStory:
+    clips = _clips(rows, exam.name)
+    return EntryStory(exam.name, exam.title, _title_of(exam), exam.metric, exam.average, exam.question, *clips)
 
 
-def _title_of(exam: Exam) -> str:
+def _clips(rows: Rows, entry: str) -> tuple[str, str]:
+    """Say how many clips an entry's figures rest on, and name their list."""
+    clips = sorted(set(results.select(rows.table, entry=entry)["clip"].to_pylist()))
+    return f"{len(clips):,} clips", hashlib.sha256("\n".join(clips).encode()).hexdigest()
+
+
+def _absent(lost: Absent) -> list[EntryStory]:
+    exam = lost.exam
+    if isinstance(exam, FilmExam):
+        asked = [(exam.name, exam.title, exam.metric, exam.average, exam.question)]
+    else:
+        asked = [(e.name, e.title, e.metric, e.average, e.question) for e in exam.entries]
+    warning = (f"no data: {lost.reason}",)
+    return [
+        EntryStory(name, title, _title_of(exam), metric, average, question, "no data", "", warning)
+        for name, title, metric, average, question in asked
+    ]
+
+
+def _title_of(exam: Exam | FilmExam) -> str:
     about = getattr(_reader(exam), "ABOUT", None)
     return about.title if about is not None else exam.dataset.replace("_", " ")
 
 
-def _reader(exam: Exam) -> ModuleType:
+def _reader(exam: Exam | FilmExam) -> ModuleType:
     return importlib.import_module(type(exam.test).__module__)
 
 
@@ -104,10 +108,11 @@ def _contender(matrix: Matrix, contender: Contender) -> list[ContenderStory]:
     mine = [
         unit
         for unit in matrix.units
-        if isinstance(unit, Unit)
+        if isinstance(unit, Unit | FilmUnit)
         and (unit.contender.backbone, unit.contender.weights) == (contender.backbone, contender.weights)
     ]
-    uses: list[Use] = [use for use in ("frozen", "finetuned") if any(unit.use == use for unit in mine)]
+    done = {unit.use if isinstance(unit, Unit) else "frozen" for unit in mine}
+    uses: list[Use] = [use for use in USES if use in done]
     remarks = dict.fromkeys(remark for unit in mine for remark in unit.contender.remarks)
     return [
         ContenderStory(
@@ -138,9 +143,9 @@ def contaminated(matrix: Matrix, contender: Contender) -> tuple[str, ...]:
     """List the entries whose test set, or films that it shares, a contender's published weights were trained on."""
     seen = set(contender.trained_on)
     found = []
-    for exam in matrix.suite.exams:
+    for exam in matrix.suite.all_exams:
         about = getattr(_reader(exam), "ABOUT", None)
         shared = {exam.dataset, *(about.overlaps if about is not None else ())}
         if shared & seen:
-            found += [entry.name for entry in exam.entries]
+            found += [entry.name for entry in exam.entries] if isinstance(exam, Exam) else [exam.name]
     return tuple(found)

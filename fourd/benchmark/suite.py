@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from fourd import provenance
+from fourd.label_propagation import LabelPropagationConfig
 from fourd.optim import OptimConfig
 from fourd.parallel import Precision
 from fourd.results import Average
@@ -110,6 +110,23 @@ def _with_task(dataset: Any, number: int) -> Any:
 
 
 @dataclass(frozen=True)
+class FilmExam:
+    """Describe an exam in which nothing is learned: objects are followed through whole films by features alone.
+
+    metric, average: as of an `Entry`. Encoders keep the films' size where they can.
+    """
+
+    name: str
+    dataset: str
+    test: DatasetConfig
+    title: str
+    question: str
+    constants: LabelPropagationConfig = field(default_factory=LabelPropagationConfig)
+    metric: str = "j_and_f_mean"
+    average: Average = "weighted_mean"
+
+
+@dataclass(frozen=True)
 class Suite:
     """Describe a benchmark in full. Changing any constant makes another version.
 
@@ -121,7 +138,8 @@ class Suite:
     name: str
     version: int
     title: str
-    exams: tuple[Exam, ...]
+    exams: tuple[Exam, ...] = ()
+    film_exams: tuple[FilmExam, ...] = ()
     readouts: tuple[ReadoutKind, ...] = ("attention", "linear")
     depths: tuple[float, ...] = (0.95,)
     table_depth: float = 0.95
@@ -134,6 +152,7 @@ class Suite:
     def __post_init__(self) -> None:
         """Refuse two entries of one name."""
         names = [entry.name for exam in self.exams for entry in exam.entries]
+        names += [exam.name for exam in self.film_exams]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
@@ -146,24 +165,24 @@ class Suite:
         return f"{self.name}_v{self.version}"
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """List all entries."""
-        return tuple(entry for exam in self.exams for entry in exam.entries)
+    def all_exams(self) -> tuple[Exam | FilmExam, ...]:
+        """List all exams, those without learning last."""
+        return (*self.exams, *self.film_exams)
 
     def without(self, names: Sequence[str]) -> Suite:
         """Leave out exams."""
-        return dataclasses.replace(self, exams=tuple(exam for exam in self.exams if exam.name not in names))
+        exams = tuple(exam for exam in self.exams if exam.name not in names)
+        films = tuple(exam for exam in self.film_exams if exam.name not in names)
+        return dataclasses.replace(self, exams=exams, film_exams=films)
 
     @property
     def fingerprint(self) -> str:
         """Change with any constant, whatever the folder that the data lie in."""
-        described = json.dumps(_without_places(provenance.describe(dataclasses.replace(self, exams=())))) + "".join(
-            self.exam_fingerprint(exam) for exam in self.exams
-        )
+        described = json.dumps(_without_places(provenance.describe(self)), sort_keys=True)
         return hashlib.sha256(described.encode()).hexdigest()[:12]
 
     @staticmethod
-    def exam_fingerprint(exam: Exam) -> str:
+    def exam_fingerprint(exam: Exam | FilmExam) -> str:
         """Change with any constant of an exam."""
         described = json.dumps(_without_places(provenance.describe(exam)), sort_keys=True)
         return hashlib.sha256(described.encode()).hexdigest()[:12]
@@ -183,29 +202,19 @@ def _without_places(described: Any) -> Any:
 class Absent:
     """Name an exam that cannot be held on this machine, and say why."""
 
-    exam: Exam
+    exam: Exam | FilmExam
     reason: str
 
 
 def available(suite: Suite) -> tuple[Suite, tuple[Absent, ...]]:
     """Keep the exams whose data are there; say of the others what is missing and how it is got."""
     absent = []
-    for exam in suite.exams:
+    for exam in suite.all_exams:
+        datasets = (exam.train, exam.test, exam.choose) if isinstance(exam, Exam) else (exam.test,)
         try:
-            for dataset in (exam.train, exam.test, exam.choose):
+            for dataset in datasets:
                 if dataset is not None:
                     dataset.build()
         except (FileNotFoundError, NotADirectoryError) as error:
             absent.append(Absent(exam, str(error)))
     return suite.without([lost.exam.name for lost in absent]), tuple(absent)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Say where the data of a suite lie: each dataset in a folder of its name."""
-
-    path: Path = field(default_factory=lambda: Path("data"))
-
-    def of(self, dataset: str) -> str:
-        """Give the folder of one dataset."""
-        return str(self.path / dataset)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fourd import provenance
 from fourd.benchmark.contenders import Contender
-from fourd.benchmark.suite import Exam, Suite, Use
+from fourd.benchmark.suite import Exam, FilmExam, Suite, Use
 from fourd.evaluate import Subject
 from fourd.parallel import Precision
 from fourd.types import ReadoutKind
@@ -99,15 +99,48 @@ class ControlUnit:
         return out / "units" / self.slug
 
 
-def plan(suite: Suite, contenders: Sequence[Contender], wanted: Wanted) -> list[Unit | ControlUnit]:
+@dataclass(frozen=True)
+class FilmUnit:
+    """Describe one encoder on an exam in which nothing is learned."""
+
+    suite: str
+    contender: Contender
+    exam: FilmExam
+    depth: float
+    seed: int
+    precision: Precision
+
+    @property
+    def title(self) -> str:
+        """Name it for people."""
+        return f"{self.contender.backbone} ({self.contender.weights}) on {self.exam.name}, seed {self.seed}"
+
+    @property
+    def slug(self) -> str:
+        """Name its folder; another constant is another folder."""
+        described = provenance.describe(replace(self.contender, remarks=(), trained_on=(), source=""))
+        parts = json.dumps([described, Suite.exam_fingerprint(self.exam), self.depth, self.precision], sort_keys=True)
+        digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
+        return f"{self.contender.slug}/{self.exam.name}_seed{self.seed}_{digest}"
+
+    def folder(self, out: Path) -> Path:
+        """Say where its work lies."""
+        return out / "units" / self.slug
+
+
+AnyUnit = Unit | ControlUnit | FilmUnit
+
+
+def plan(suite: Suite, contenders: Sequence[Contender], wanted: Wanted) -> list[AnyUnit]:
     """List the units of a matrix, controls first, in an order that never changes."""
-    found: list[Unit | ControlUnit] = [ControlUnit(suite.label, exam, suite.num_control_clips) for exam in suite.exams]
+    found: list[AnyUnit] = [ControlUnit(suite.label, exam, suite.num_control_clips) for exam in suite.exams]
     for seed in wanted.seeds:
         for contender in contenders:
             for exam in suite.exams:
                 fitted = contender.fitted_to(exam.clip)
                 for use in wanted.uses:
                     found += _of(suite, fitted, exam, use, wanted, seed)
+            found += _of_films(suite, contender, wanted, seed)
     return found
 
 
@@ -122,4 +155,17 @@ def _of(suite: Suite, contender: Contender, exam: Exam, use: Use, wanted: Wanted
     return [
         Unit(suite.label, contender, exam.only(number), use, ("attention",), depths, seed, suite.precision, False)
         for number in range(len(exam.entries))
+    ]
+
+
+def _of_films(suite: Suite, contender: Contender, wanted: Wanted, seed: int) -> list[FilmUnit]:
+    """Follow objects with frozen features; films keep their size, which is what the encoder's grid is as fine as."""
+    if "frozen" not in wanted.uses:
+        return []
+    keeping = replace(contender, config=replace(contender.config, native_size=False))
+    depths = (1.0,) if contender.weights == "none" else wanted.depths or suite.depths
+    return [
+        FilmUnit(suite.label, keeping, exam, depth, seed, suite.precision)
+        for exam in suite.film_exams
+        for depth in depths
     ]

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from fourd import provenance, results, run_folder, weights
 from fourd.benchmark.suite import Exam
-from fourd.benchmark.units import ControlUnit, Unit
+from fourd.benchmark.units import AnyUnit, ControlUnit, FilmUnit, Unit
 from fourd.encoded import EncodedConfig
 from fourd.evaluate import Reading, evaluate, evaluate_controls
+from fourd.label_propagation import READOUT, evaluate_label_propagation
 from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.parallel import find_device, materialise
-from fourd.results import Rows
+from fourd.results import Cell, Rows
 from fourd.trainer import RunConfig, fit
 from fourd.types import DatasetConfig, Unreadable
 from fourd.weights.starting import fill_backbone
@@ -32,7 +35,7 @@ class Means:
     save_every: int = 200
 
 
-def do(unit: Unit | ControlUnit, out: Path, means: Means) -> None:
+def do(unit: AnyUnit, out: Path, means: Means) -> None:
     """Do a unit, from where an earlier call was stopped; its rows are the last thing to be written."""
     folder = unit.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,17 +43,21 @@ def do(unit: Unit | ControlUnit, out: Path, means: Means) -> None:
     excluded: list[Unreadable] = []
     if isinstance(unit, ControlUnit):
         rows = _score_controls(unit, means, excluded)
+    elif isinstance(unit, FilmUnit):
+        rows = _follow_objects(unit, means, excluded)
     else:
         rows = _learn_and_score(unit, out, means, excluded)
     run_folder.list_unreadable(folder, excluded)
     provenance.write_json(folder / "unit.json", _about(unit, time.perf_counter() - began))
     results.write_rows(folder / "rows.parquet", rows.table, rows.metrics)
-    shutil.rmtree(folder / "run" / "checkpoints", ignore_errors=True)  # as large as the backbone, and of no more use
+    shutil.rmtree(folder / "run" / "checkpoints", ignore_errors=True)
+    if isinstance(unit, Unit) and unit.use == "frozen":  # its weights are those of the contender's source
+        (folder / "run" / "final" / "model.safetensors").unlink(missing_ok=True)
 
 
-def _about(unit: Unit | ControlUnit, seconds: float) -> dict[str, object]:
+def _about(unit: AnyUnit, seconds: float) -> dict[str, object]:
     """Describe what was done; `seconds` are those of the call that ended it."""
-    cells = {} if isinstance(unit, ControlUnit) else {"readouts": list(unit.readouts), "depths": list(unit.depths)}
+    cells = {"readouts": list(unit.readouts), "depths": list(unit.depths)} if isinstance(unit, Unit) else {}
     return {"title": unit.title, "seconds": round(seconds, 1), **cells, "environment": provenance.environment()}
 
 
@@ -60,6 +67,20 @@ def _score_controls(unit: ControlUnit, means: Means, excluded: list[Unreadable])
     train, test = unit.exam.train.build(), unit.exam.test.build()
     excluded += test.unreadable
     return evaluate_controls(tasks, train, test, unit.suite, unit.num_clips, reading)
+
+
+def _follow_objects(unit: FilmUnit, means: Means, excluded: list[Unreadable]) -> Rows:
+    contender, device = unit.contender, find_device(means.device)
+    backbone = contender.config.build().to(device)
+    backbone.init_weights(torch.Generator(device).manual_seed(unit.seed))
+    if contender.source:
+        fill_backbone(backbone, contender.source)
+    films = unit.exam.test.build()
+    excluded += films.unreadable
+    entry, block = unit.exam.name, backbone.block_at(unit.depth)
+    weights_of = (contender.backbone, contender.weights, READOUT)
+    cell = Cell(unit.suite, entry, *weights_of, "segmentation", unit.depth, block, unit.seed)
+    return evaluate_label_propagation(backbone.eval(), films, cell, unit.exam.constants, unit.precision, excluded)
 
 
 def _learn_and_score(unit: Unit, out: Path, means: Means, excluded: list[Unreadable]) -> Rows:
@@ -195,7 +216,7 @@ def chosen_heads(path: Path, probe: Probe) -> list[int]:
     return sorted(best.values())
 
 
-def read_seconds(unit: Unit | ControlUnit, out: Path) -> float | None:
+def read_seconds(unit: AnyUnit, out: Path) -> float | None:
     """Say how long a unit took, if it was done in one go."""
     path = unit.folder(out) / "unit.json"
     return float(json.loads(path.read_text())["seconds"]) if path.exists() else None

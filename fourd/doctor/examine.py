@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.progress import track
 
 from fourd.datasets import LabelledConfig, LabelledDataset, Windows
 from fourd.doctor.counts import Counts, count
-from fourd.doctor.findings import Plausible
+from fourd.doctor.findings import Expected, Plausible
 from fourd.doctor.looking import Look, choose, look_at
 from fourd.doctor.readers import Reader
 from fourd.doctor.tally import Tally
@@ -87,15 +87,15 @@ def _examine(reader: Reader, root: Path, split: str, config: ExamineConfig, on_l
     except (ValueError, OSError) as error:
         return SplitReport(split, absent(error))
     names, remarks = _classes(reader, described)
-    plausible = replace(config.plausible, num_classes=None if names is None else len(names))
+    expected = Expected(**asdict(config.plausible), num_classes=None if names is None else len(names))
     counts = count(dataset, described, reader.about.official.get(split))
     report = SplitReport(split, Verdict("good"), described.num_frames, counts, Tally(), names, remarks)
     clips = choose(dataset.recordings, described, None if config.all else config.num_clips, config.seed)
-    looks = look_at(dataset, described, clips, plausible, config.seed)
+    looks = look_at(dataset, described, clips, expected, config.seed)
     for look in track(looks, f"{split}: clips", total=len(clips), console=Console(file=sys.stderr), transient=True):
         report.tally.add(look)
         on_look(report, look)
-    return replace(report, verdict=judge(counts, report.tally))
+    return replace(report, verdict=judge(counts, report.tally, described.tasks))
 
 
 def _open(described: LabelledConfig) -> LabelledDataset:

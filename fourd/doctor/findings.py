@@ -40,9 +40,9 @@ class Plausible:
     most_turn_deg: float = 90.0
     """Turn of the camera from one frame of a clip to the next."""
     most_outside: float = 0.01
-    """Share of visible points, or of boxes, that may lie outside of the picture."""
-    num_classes: int | None = None
-    """How many classes there are; None where the reader names none."""
+    """Share of visible points that may lie outside of the picture."""
+    most_boxes_outside: float = 0.2
+    """Share of boxes that may lie outside of the picture: they may reach beyond it, and leave it."""
 
     def __post_init__(self) -> None:
         """Refuse a range that holds nothing."""
@@ -50,3 +50,10 @@ class Plausible:
             raise ValueError(
                 f"depth between {self.near_metres} and {self.far_metres} m: expected 0 < near-metres < far-metres"
             )
+
+
+@dataclass(frozen=True)
+class Expected(Plausible):
+    """Say also what the reader says of its dataset: how many classes there are, None where it does not tell."""
+
+    num_classes: int | None = None

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from fourd.datasets import FrameNumbers, Labelled, LabelledConfig, LabelledDataset, Recording
 from fourd.doctor.checks import CHECKS
-from fourd.doctor.findings import Finding, Plausible
+from fourd.doctor.findings import Expected, Finding
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def choose(recordings: Sequence[Recording], config: LabelledConfig, num_clips: i
 
 
 def look_at(
-    dataset: LabelledDataset, config: LabelledConfig, clips: Sequence[Clip], plausible: Plausible, seed: int
+    dataset: LabelledDataset, config: LabelledConfig, clips: Sequence[Clip], expected: Expected, seed: int
 ) -> Iterator[Look]:
     """Load clips one after the other, with the last frame of their recording, and check them."""
     seen: set[str] = set()
@@ -63,7 +63,7 @@ def look_at(
         key = f"{dataset.name}/{clip.recording.key}/{clip.number}"
         is_first = clip.recording.key not in seen
         seen.add(clip.recording.key)
-        yield _look(dataset, clip.recording, np.unique(frames), key, plausible, with_end=is_first)
+        yield _look(dataset, clip.recording, np.unique(frames), key, expected, with_end=is_first)
 
 
 def _look(
@@ -71,7 +71,7 @@ def _look(
     recording: Recording,
     frames: FrameNumbers,
     key: str,
-    plausible: Plausible,
+    expected: Expected,
     with_end: bool,
 ) -> Look:
     end = np.array([recording.num_frames - 1], np.int64)
@@ -83,7 +83,7 @@ def _look(
             dataset.load(recording, end)
     except Exception as error:  # a doctor outlives its patient: every kind is told with its name
         return Look(key, frames, None, error=f"frames {at[0]} to {at[-1]} of {recording.num_frames}: {_told(error)}")
-    findings = (check(loaded, plausible) for check in CHECKS)
+    findings = (check(loaded, expected) for check in CHECKS)
     return Look(key, frames, loaded, tuple(finding for finding in findings if finding is not None))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fourd.datasets import About
+from fourd.doctor.checks import LABEL_OF
 from fourd.doctor.examine import Report, SplitReport
 from fourd.doctor.readers import Reader
 from fourd.doctor.tally import CheckTally
@@ -120,9 +121,10 @@ def _looked(split: SplitReport) -> list[str]:
         lines.append(f"classes:    {len(tally.classes)}{of} seen; most often {often}")
     lines += _examples("not loaded", tally.unloaded)
     lines += [line for check in tally.checks.values() if check.num_judged for line in _check(check)]
-    unjudged = [check.name for check in tally.checks.values() if not check.num_judged]
+    there = [check for check in tally.checks.values() if LABEL_OF.get(check.name) in tally.labels]
+    unjudged = [check.name for check in there if not check.num_judged]
     if unjudged:
-        lines.append(f"not judged: {', '.join(unjudged)}: no clip holds what they need")
+        lines.append(f"not judged: {', '.join(unjudged)}: no clip holds all that it takes")
     return [*lines, *(f"remark:     {remark}" for remark in split.remarks)]
 
 

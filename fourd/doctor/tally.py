@@ -13,7 +13,7 @@ from fourd.doctor.looking import Look
 from fourd.types import Unreadable
 
 _MOST_FAULTY = 0.1
-_FEWEST_ODD = 2
+_FEWEST_ODD = 4
 
 
 @dataclass
@@ -39,7 +39,7 @@ class CheckTally:
 
     @property
     def is_broken(self) -> bool:
-        """Say whether more than one clip in ten is at fault, or every one is odd (not from the paper)."""
+        """Say whether more than one clip in ten is at fault, or every one of four or more odd (not from the paper)."""
         every = self.num_odd + self.num_faults == self.num_judged >= _FEWEST_ODD
         return self.num_faults > _MOST_FAULTY * self.num_judged or every
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,13 @@ from fourd.doctor.tally import Tally
 Word = Literal["good", "usable with gaps", "broken"]
 WORDS: tuple[Word, ...] = ("good", "usable with gaps", "broken")
 
+_LABELS = {
+    "depth": "depth",
+    "point_tracking": "points",
+    "box_tracking": "boxes",
+    "camera_pose": "camera",
+    "action": "label",
+}
 _MOST_UNLOADED = 0.01  # a run stops when more of its clips cannot be had
 
 
@@ -23,9 +31,9 @@ class Verdict:
     advice: tuple[str, ...] = ()
 
 
-def judge(counts: Counts, tally: Tally) -> Verdict:
-    """Judge a split that could be opened."""
-    parts = [*_gaps(counts), *_loading(tally), *_checks(tally)]
+def judge(counts: Counts, tally: Tally, tasks: Sequence[str]) -> Verdict:
+    """Judge a split that could be opened; tasks: kinds of labels that every clip should have."""
+    parts = [*_gaps(counts), *_loading(tally), *_labels(tally, tasks), *_checks(tally)]
     if not counts.clips:
         parts.append(("broken", "no clip can be had", "every recording is too short: get whole ones, or --num-frames"))
     return _worst(parts)
@@ -48,7 +56,9 @@ ABSENT = "cannot be opened"
 
 def absent(error: Exception) -> Verdict:
     """Judge a split that could not be opened."""
-    return Verdict("broken", (f"{ABSENT}: {error}",), ("put the files as the layout says",))
+    return Verdict(
+        "broken", (f"{ABSENT}: {error}",), ("put the files as the layout says: `fourd data doctor DATASET` tells it",)
+    )
 
 
 def _gaps(counts: Counts) -> list[tuple[Word, str, str]]:
@@ -73,6 +83,13 @@ def _loading(tally: Tally) -> list[tuple[Word, str, str]]:
     return [(word, told, "get what unloaded.csv lists again, or take it out of ROOT")]
 
 
+def _labels(tally: Tally, tasks: Sequence[str]) -> list[tuple[Word, str, str]]:
+    num_loaded = tally.num_looked - len(tally.unloaded)
+    without = {kind: num_loaded - tally.labels[_LABELS[kind]] for kind in tasks}
+    advice = "get the labels again"
+    return [("broken", f"{n} of {num_loaded} clips have no {kind}", advice) for kind, n in without.items() if n]
+
+
 def _checks(tally: Tally) -> list[tuple[Word, str, str]]:
     parts: list[tuple[Word, str, str]] = []
     for check in tally.checks.values():
@@ -87,10 +104,6 @@ def _checks(tally: Tally) -> list[tuple[Word, str, str]]:
 def _worst(parts: list[tuple[Word, str, str]]) -> Verdict:
     """Take the worst word, and what is worst first; the same advice once."""
     ranked = sorted(parts, key=lambda part: -WORDS.index(part[0]))
-    word = ranked[0][0] if ranked else "good"
-    reasons, advice = (
-        (tuple(dict.fromkeys(filter(None, told))) for told in zip(*(part[1:] for part in ranked), strict=True))
-        if ranked
-        else ((), ())
-    )
-    return Verdict(word, reasons, advice)
+    reasons = tuple(dict.fromkeys(reason for _, reason, _ in ranked if reason))
+    advice = tuple(dict.fromkeys(told for _, _, told in ranked if told))
+    return Verdict(ranked[0][0] if ranked else "good", reasons, advice)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fourd.benchmark.suite import Entry, Exam, Suite, Training
+from fourd.benchmark.suite import Entry, Exam, FilmExam, Suite, Training
 from fourd.datasets import (
+    davis,
     kinetics,
     kubric,
     movi,
@@ -179,6 +180,25 @@ def four_d(data: Path = Path("data")) -> Suite:
             "The splits, strides and training lengths of the paper are not public: these figures compare encoders with "
             "each other, by this protocol, and are not the paper's.",
         ),
+    )
+
+
+def label_propagation(data: Path = Path("data")) -> Suite:
+    """Follow the objects of DAVIS-2017 by the likeness of frozen features; nothing is learned."""
+    films = FilmExam(
+        name="davis_objects",
+        dataset="davis",
+        test=davis.base(str(data / "davis"), "val"),
+        title="DAVIS 2017",
+        question="Where do the objects of the first frame go, pixel by pixel?",
+    )
+    return Suite(
+        name="label_propagation",
+        version=1,
+        title="Objects followed by features alone",
+        film_exams=(films,),
+        depths=(DEPTH_OF_FEATURES,),
+        table_depth=DEPTH_OF_FEATURES,
     )
 
 

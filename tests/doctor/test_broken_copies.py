@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fourd.cli.data import doctor
-from tests.datasets.files import perception_test, scannet, visp_castle
+from tests.datasets.files import movi, perception_test, scannet, ssv2, visp_castle
 from tests.doctor import fake_reader
 from tests.doctor.room import Room
 from tests.films import write_film
@@ -91,6 +91,20 @@ def test_the_sample_is_seeded_and_spread_over_the_recordings(rooms: Path, capsys
         assert report["splits"]["train"]["classes"]["calm"] == 2  # rooms 0 and 3: each of the four rooms once
 
 
+def test_depth_of_a_noisy_sensor_and_a_resting_camera_are_no_faults(rooms: Path, capsys: pytest.CaptureFixture[str]):
+    noise = np.random.default_rng(0)
+    fake_reader.rewrite(rooms, depth=lambda depth: depth * noise.normal(1, 0.04, depth.shape))
+    verdict, _, report = examine(capsys, ROOMS, rooms, "--split", "train")
+    assert verdict == "good"
+    assert report["splits"]["train"]["checks"]["depth_fits_poses"]["measured"]["disagreement"]["least"] > 0.02
+    resting = {name: (lambda held: held[:1].repeat(len(held), 0)) for name in ("video", "depth", "poses")}
+    fake_reader.rewrite(rooms, **resting, points=lambda held: held[:, 5:6].repeat(held.shape[1], 1))
+    _, _, report = examine(capsys, ROOMS, rooms, "--split", "train")
+    fits = report["splits"]["train"]["checks"]["depth_fits_poses"]
+    assert (fits["faults"], fits["measured"]["moves_enough_to_tell"]["most"]) == (0, 0)
+    assert {reason.split(":")[1].strip() for reason in report["reasons"]} == {"pictures_show_something", "points_move"}
+
+
 # ----------------------------------------------------------------------------- labels that are wrong
 
 
@@ -107,7 +121,7 @@ WRONG: dict[str, tuple[dict[str, Callable], set[str], str]] = {
     "depth in another unit than poses": (
         {"depth": lambda depth: depth / 5},
         {"depth_fits_poses"},
-        "with depth in units of 5",
+        "with depth 5 times larger",
     ),
     "inverted poses": ({"poses": np.linalg.inv}, {"depth_fits_poses"}, "with inverted poses"),
     "axes of OpenGL": ({"poses": turned}, {"depth_fits_poses"}, "with camera axes of OpenGL"),
@@ -215,6 +229,13 @@ def test_a_film_with_other_frames_than_its_list_says(rooms: Path, capsys: pytest
     assert "room0.npz: video: found 12 frames, expected 16" in said
 
 
+def test_recordings_that_are_all_too_short(rooms: Path, capsys: pytest.CaptureFixture[str]):
+    verdict, said, report = examine(capsys, ROOMS, rooms, "--split", "train", "--num-frames", "13")
+    assert verdict == "broken"
+    assert "no clip can be had" in said
+    assert len(report["splits"]["train"]["too_short"]) == 4
+
+
 def test_a_split_that_is_absent_is_a_gap_unless_it_is_asked_for(rooms: Path, capsys: pytest.CaptureFixture[str]):
     (rooms / "test.txt").unlink()
     verdict, said, _ = examine(capsys, ROOMS, rooms)
@@ -271,7 +292,7 @@ def test_a_good_copy_of_scannet(scans: Path, capsys: pytest.CaptureFixture[str])
     ("wrong", "words"),
     [
         ({"inverted": True}, "with inverted poses"),
-        ({"unit": 5000.0}, "with depth in units of 1/5"),
+        ({"unit": 5000.0}, "with depth 5 times smaller"),
         ({"unit": 1.0}, "it looks like kilometres"),
     ],
 )
@@ -280,6 +301,25 @@ def test_a_wrong_copy_of_scannet(wrong: dict, words: str, scans: Path, capsys: p
     verdict, said, _ = examine(capsys, "scannet", scans, "--split", "val", "--num-frames", "4")
     assert verdict == "broken"
     assert words in said
+
+
+def test_a_good_copy_of_movi(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Depth, points, boxes and poses of a rendered world, through the real format."""
+    movi.write(tmp_path / "movi")
+    verdict, _, report = examine(capsys, "movi", tmp_path / "movi", "--split", "train", "--num-frames", "4")
+    assert verdict == "good"
+    checks = report["splits"]["train"]["checks"]
+    unjudged = {name for name, check in checks.items() if not check["judged"]}
+    assert unjudged <= {"label_range", "points_follow_the_picture"}
+
+
+def test_classes_that_a_list_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Something-Something counts against its official list, and names the classes that it saw."""
+    ssv2.write(tmp_path / "ssv2")
+    verdict, said, report = examine(capsys, "ssv2", tmp_path / "ssv2", "--split", "train", "--num-frames", "4")
+    assert verdict == "usable with gaps"
+    assert report["splits"]["train"]["num_classes"] == 4
+    assert "classes:    3 of 4 seen; most often " in said
 
 
 def test_a_film_of_perception_test_that_is_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -43,16 +43,16 @@ in more than one clip in ten, or more than 1% of the clips cannot be loaded). Th
 class Arguments:
     """Hold what the command line says."""
 
-    dataset: tyro.conf.Positional[str] = ""
+    dataset: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATASET")] = ""
     """A reader of ours, or package.module[:function] of another one; none lists ours."""
-    root: tyro.conf.Positional[str] = ""
+    root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ROOT")] = ""
     """The folder of the copy; none tells how to get one."""
     split: tuple[str, ...] = ()
     """Splits to examine; by default those of the official lists, of which some may be absent."""
     out: Path | None = None
     """Where lists, pictures and the report are written; by default runs/doctor/DATASET."""
     num_pictures: int = 16
-    """Clips of each split that are drawn; those that are not fine are always among them."""
+    """Clips of each split that are drawn, and as many again of those that are not fine."""
     config: Annotated[ExamineConfig, tyro.conf.arg(name="")] = field(default_factory=ExamineConfig)
 
 

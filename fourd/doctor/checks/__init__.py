@@ -16,9 +16,9 @@ from fourd.doctor.checks.pictures import pictures_show_something, times_rise
 from fourd.doctor.checks.points import points_follow_the_picture, points_inside, points_move
 from fourd.doctor.checks.poses import intrinsics_fit, poses_are_rigid, poses_are_smooth
 from fourd.doctor.checks.reprojection import depth_fits_poses
-from fourd.doctor.findings import Finding, Plausible
+from fourd.doctor.findings import Expected, Finding
 
-Check = Callable[[Labelled, Plausible], Finding | None]
+Check = Callable[[Labelled, Expected], Finding | None]
 
 CHECKS: tuple[Check, ...] = (
     pictures_show_something,
@@ -37,3 +37,19 @@ CHECKS: tuple[Check, ...] = (
     label_range,
 )
 """All checks, in the order in which they are told; each is called what its function is."""
+
+LABEL_OF = {
+    "depth_is_there": "depth",
+    "depth_range": "depth",
+    "poses_are_rigid": "camera",
+    "poses_are_smooth": "camera",
+    "intrinsics_fit": "camera",
+    "depth_fits_poses": "camera",
+    "points_inside": "points",
+    "points_move": "points",
+    "points_follow_the_picture": "points",
+    "box_corners": "boxes",
+    "box_places": "boxes",
+    "label_range": "label",
+}
+"""The label that each check is about; the others are about the pictures."""

@@ -41,7 +41,7 @@ def box_places(clip: Labelled, plausible: Plausible) -> Finding | None:
     measured = {"outside_share": outside}
     if float(boxes.max()) <= 2 < min(width, height) / 4:
         told = f"boxes between {float(boxes.min()):.2g} and {float(boxes.max()):.2g}: shares of the picture, not pixels"
-    elif outside > plausible.most_outside:
+    elif outside > plausible.most_boxes_outside:
         told = f"{outside:.0%} of the boxes lie outside of the picture of {width} x {height} pixels"
         if _all_inside(boxes[:, [1, 0, 3, 2]], width, height):
             told += "; with x and y swapped all would lie inside"

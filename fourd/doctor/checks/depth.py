@@ -40,5 +40,5 @@ def depth_range(clip: Labelled, plausible: Plausible) -> Finding | None:
             told += f": it looks like {unit}"
             advice = f"bring depth to the unit that the reader expects (here divide by {factor:g}), or get it again"
             return Finding("depth_range", "fault", told, advice, measured)
-    advice = "look at the unit of the depth files; --near-metres and --far-metres change what is expected"
+    advice = "look at the unit of the depth files; --plausible.near-metres and .far-metres change what is expected"
     return Finding("depth_range", "fault", told, advice, measured)

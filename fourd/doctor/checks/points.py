@@ -15,6 +15,7 @@ _LEAST_MOVE_PX = 0.01
 _CLEARLY = 0.5  # one difference of colours is clearly less than another
 _NO_BETTER = 0.95
 _LEAST_POINTS = 8
+_LEAST_SPREAD = 8.0  # grey levels between different points of one frame: less, and colours tell no points apart
 
 
 def points_inside(clip: Labelled, plausible: Plausible) -> Finding | None:
@@ -69,6 +70,9 @@ def points_follow_the_picture(clip: Labelled, plausible: Plausible) -> Finding |
     if int(pairs.any(-1).sum()) < _LEAST_POINTS:
         return None
     xy = clip.points.xy_px[0]
+    first = _colours(clip, xy)[pairs.any(-1), 0]
+    if float((first - first.roll(1, 0)).abs().mean(-1).median()) < _LEAST_SPREAD:
+        return None
     along, swapped, chance = (
         _change(clip, places, pairs) for places in (xy, xy.flip(-1), torch.cat([xy[:, :1], xy.roll(1, 0)[:, 1:]], 1))
     )
@@ -94,8 +98,13 @@ def _inside(xy: Float[Tensor, "N 2"], width: int, height: int) -> Bool[Tensor, "
 
 def _change(clip: Labelled, xy: Float[Tensor, "Q T 2"], pairs: Bool[Tensor, "Q rest"]) -> float:
     """Measure how far colours change from each point's first frame, in grey levels, in the middle."""
+    colours = _colours(clip, xy)
+    return float((colours[:, 1:] - colours[:, :1]).abs().mean(-1)[pairs].median())
+
+
+def _colours(clip: Labelled, xy: Float[Tensor, "Q T 2"]) -> Float[Tensor, "Q T 3"]:
+    """Take the pixel under each point; at the border, the nearest one."""
     height, width = clip.video.shape[2:]
     column, row = (xy[..., axis].nan_to_num().long().clamp(0, most - 1) for axis, most in ((0, width), (1, height)))
     frames = torch.arange(len(clip.video))[None].expand(len(xy), -1)
-    colours = clip.video[frames, :, row, column].float()
-    return float((colours[:, 1:] - colours[:, :1]).abs().mean(-1)[pairs].median())
+    return clip.video[frames, :, row, column].float()

@@ -26,7 +26,7 @@ _OPENGL = (1.0, -1.0, -1.0, 1.0)
 _NOTHING_IN_COMMON = 1.0
 _INVERTED, _AXES = "inverted poses", "camera axes of OpenGL (y up, z backward)"
 _BOTH = "inverted poses in axes of OpenGL"
-_UNITS = {0.001: "1/1000", 0.2: "1/5", 5.0: "5", 1000.0: "1000"}
+_UNITS = {0.001: "1000 times smaller", 0.2: "5 times smaller", 5.0: "5 times larger", 1000.0: "1000 times larger"}
 _LENGTHS = {0.5: "half as large", 2 / 3: "two thirds as large", 1.5: "half as large again", 2.0: "twice as large"}
 _ADVICE = {
     _INVERTED: "world-from-camera and camera-from-world are mixed up: invert the poses",
@@ -101,7 +101,7 @@ def _readings(views: Views) -> Mapping[str, Views]:
     for name, read in ((_INVERTED, inverted), (_AXES, poses @ turned), (_BOTH, inverted @ turned)):
         readings[name] = replace(views, world_from_camera=read)
     for factor, unit in _UNITS.items():
-        readings[f"depth in units of {unit} of those of the poses"] = replace(views, metres=views.metres * factor)
+        readings[f"depth {unit}"] = replace(views, metres=views.metres * factor)
     height, width = views.metres.shape[1:]
     middle = views.intrinsics.clone()
     middle[:2, 2] = middle.new_tensor((width / 2, height / 2))

@@ -54,13 +54,18 @@ class Part:
     @property
     def title(self) -> str:
         """Name it for people."""
+        if self.readout == "propagation":
+            return "label propagation, nothing learned"
         return f"{self.use}, {self.readout} readout" if self.use != "control" else "answers that see no pixels"
+
+
+_KINDS = (("frozen", "attention"), ("finetuned", "attention"), ("frozen", "linear"), ("frozen", "propagation"))
 
 
 def parts(rows: Rows, story: BenchmarkStory) -> list[Part]:
     """Compute the whole table: attention first, then linear, then the answers that see no pixels."""
     found = []
-    for use, readout in (("frozen", "attention"), ("finetuned", "attention"), ("frozen", "linear")):
+    for use, readout in _KINDS:
         chosen = [contender for contender in story.contenders if contender.use == use]
         lines = [_line(rows, story, contender, readout) for contender in chosen]
         lines = [line for line in lines if line.figures]
