@@ -62,14 +62,15 @@ def answers(probe: Probe, clip: Tensor, task: str, query: PointQuery | BoxQuery)
     with torch.no_grad():
         features = probe.backbone(clip, probe.config.depths)
         answer = probe.readouts[head](features[probe.heads[head].depth], query)
+    # without a truth, the panel of the truth shows the answer too
     if isinstance(query, PointQuery):
-        tracks = answer.tracks()
-        shown = PointTracks(tracks.xy_px, torch.ones_like(tracks.visible), tracks.valid)
-        nothing = PointTracks(tracks.xy_px, torch.zeros_like(tracks.visible), torch.zeros_like(tracks.valid))
-        return pictures.point_film(clip, query, nothing, shown)
+        xy_px = answer.tracks().xy_px
+        everywhere = torch.ones(xy_px.shape[:3], dtype=torch.bool)
+        tracks = PointTracks(xy_px, everywhere, everywhere)
+        return pictures.point_film(clip, query, tracks, tracks)
     boxes = answer.xyxy_px()
-    sure = torch.ones(boxes.shape[:3], dtype=torch.bool)
-    return pictures.box_film(clip, query, BoxTracks(boxes, ~sure), BoxTracks(boxes, sure))
+    tracks_of_boxes = BoxTracks(boxes, torch.ones(boxes.shape[:3], dtype=torch.bool))
+    return pictures.box_film(clip, query, tracks_of_boxes, tracks_of_boxes)
 
 
 def main() -> None:
