@@ -74,9 +74,20 @@ def examine(
 
     splits: which; none for those of the official lists. on_look: is told of each clip, while it is in memory.
     """
+    _require_recordings(reader, root)
     reports = tuple(_examine(reader, root, split, config, on_look) for split in splits or reader.splits)
     verdict = join({report.split: report.verdict for report in reports}, asked=bool(splits))
     return Report(reader, root, reports, verdict)
+
+
+def _require_recordings(reader: Reader, root: Path) -> None:
+    """Raise ValueError for a reader of another kind, of which this says nothing."""
+    described: object = reader.describe(str(root), reader.splits[0])
+    if not isinstance(described, LabelledConfig):
+        raise ValueError(
+            f"{reader.name} has no recordings with labels of a kind that is examined here. Masks of objects are used by "
+            "the suite fourd.recipes.suites:label_propagation, which lists what of them it cannot read"
+        )
 
 
 def _examine(reader: Reader, root: Path, split: str, config: ExamineConfig, on_look: OnLook) -> SplitReport:
