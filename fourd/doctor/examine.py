@@ -85,8 +85,8 @@ def _require_recordings(reader: Reader, root: Path) -> None:
     described: object = reader.describe(str(root), reader.splits[0])
     if not isinstance(described, LabelledConfig):
         raise ValueError(
-            f"{reader.name} has no recordings with labels of a kind that is examined here. Masks of objects are used by "
-            "the suite fourd.recipes.suites:label_propagation, which lists what of them it cannot read"
+            f"{reader.name} has no recordings with labels of a kind that is examined here. Masks of objects are used "
+            "by the suite fourd.recipes.suites:label_propagation, which lists what of them it cannot read"
         )
 
 
