@@ -2,110 +2,146 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
-from fourd import video
-from fourd.datasets._files import by_number, colour, frames_of, identity
-from fourd.datasets._labelled import About
+from fourd.datasets._files import colour, frames_of, identity
+from fourd.datasets._labelled import About, Found, LabelledConfig, LabelledDataset, Recording
+from fourd.datasets._sampling import FrameNumbers, Sampling, Spread
+from fourd.datasets._view import Labelled, View
 from fourd.media import UnreadableVideo
-from fourd.types import Batch, Dataset, DatasetConfig, ObjectMasks, TaskSample, Unreadable
+from fourd.types import Batch, ObjectMasks, TaskSample, Unreadable
 from fourd.video import CropBox
 
 ABOUT = About(
     title="DAVIS 2017",
     licence="CC BY-NC 4.0 (as the site says; from memory)",
     how_to_get="https://davischallenge.org/davis2017/code.html, TrainVal, 480p (DAVIS-2017-trainval-480p.zip, 0.8 GB)",
-    layout="JPEGImages/480p/<film>/00000.jpg, Annotations/480p/<film>/00000.png, ImageSets/2017/val.txt, in ROOT",
+    layout=(
+        "JPEGImages/480p/<film>/00000.jpg, Annotations/480p/<film>/00000.png, ImageSets/2017/val.txt, in ROOT or in "
+        "DAVIS/ below it; Full-Resolution in place of 480p"
+    ),
     source="Pont-Tuset et al., The 2017 DAVIS Challenge on Video Object Segmentation (arXiv 1704.00675)",
     official={"train": 60, "val": 30},
     overlaps=("tap_vid",),
 )
 FPS = 24.0
 """Frames a second; the files hold no times (from memory)."""
+_VOID = 255  # in the masks of the unsupervised task alone, from memory
+
+
+class WholeFilm(Spread):
+    """Take one clip of a recording: all of it."""
+
+    def frames(self, recorded: int, num_frames: int, clip: int, rng: np.random.Generator) -> FrameNumbers:
+        """Give the numbers of all frames."""
+        return np.arange(recorded, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DavisConfig(DatasetConfig):
-    """Describe films of DAVIS, each a clip as long as it is.
+class DavisConfig(LabelledConfig):
+    """Describe films of DAVIS, each a clip as long as it is, whatever `num_frames` says.
 
-    size: height and width that pictures are stretched to, masks by their nearest pixel; 480 x 880 is what the released
-    evaluation of the same team uses, a multiple of 16. resolution: the folder's name. num_frames: only the first so
-    many of each film; None for all.
+    size: height and width that pictures are stretched to; 480 x 880, a multiple of 16, is what the notebook that was
+    released with RVM uses. resolution: the folder's name. A clip's sample asks with the first frame's mask in this
+    size; its target is all masks as large as they are kept, since they are compared there.
     """
 
-    root: str
     split: str = "val"
     resolution: str = "480p"
     size: tuple[int, int] = (480, 880)
-    num_frames: int | None = None
+    sampling: Sampling = field(default_factory=WholeFilm)
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would part pictures from masks."""
+        super().__post_init__()
+        if self.crop != "centre" or self.flip or self.num_views > 1:
+            raise ValueError("DavisConfig: found a crop, a flip or views; expected whole pictures, each seen once")
 
     def build(self) -> Davis:
         """Find the films."""
         return Davis(self)
 
 
-class Davis(Dataset):
+@dataclass(frozen=True)
+class _Film:
+    """Say where the frames of a film lie, and their masks."""
+
+    pictures: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+
+class Davis(LabelledDataset):
     """Give films with the masks of their objects."""
 
-    def __init__(self, config: DavisConfig) -> None:
-        """Find the films that the split's list names; raise FileNotFoundError where there is no list."""
-        self.config = config
-        self.root = Path(config.root).expanduser()
-        listed = self.root / "ImageSets" / "2017" / f"{config.split}.txt"
+    name = "davis"
+
+    def find(self) -> Found:
+        """List the films that the split's list names, and see that no frame lacks its mask."""
+        root = self.root if (self.root / "ImageSets").is_dir() else self.root / "DAVIS"
+        listed = root / "ImageSets" / "2017" / f"{self.config.split}.txt"
         if not listed.is_file():
-            raise FileNotFoundError(f"{listed}: no such file; `fourd data doctor davis ROOT` says how to get DAVIS")
-        self.films: list[tuple[str, list[Path], list[Path]]] = []
-        lost = []
+            raise FileNotFoundError(f"{listed}: no such file; `fourd data doctor davis` says how to get DAVIS")
+        recordings: list[Recording] = []
+        unreadable: list[Unreadable] = []
         for name in listed.read_text().split():
-            found = self._film(name)
-            if isinstance(found, Unreadable):
-                lost.append(found)
+            film = self._film(root, name)
+            if isinstance(film, Unreadable):
+                unreadable.append(film)
             else:
-                self.films.append((name, *found))
-        self.unreadable = tuple(lost)
-        if not self.films:
-            raise ValueError(
-                f"{listed}: no film that it names can be used ({lost[0].reason if lost else 'it is empty'})"
-            )
-        about = (replace(config, root=""), *((name, identity(*masks)) for name, _, masks in self.films))
-        self.fingerprint = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+                known = identity(*(paths[0].parent for paths in (film.pictures, film.masks)))
+                recordings.append(Recording(name, name, len(film.pictures), known, film))
+        return Found(tuple(recordings), tuple(unreadable))
 
-    def _film(self, name: str) -> tuple[list[Path], list[Path]] | Unreadable:
+    def _film(self, root: Path, name: str) -> _Film | Unreadable:
+        folders = [root / part / self.config.resolution / name for part in ("JPEGImages", "Annotations")]
         pictures, masks = (
-            by_number(list((self.root / part / self.config.resolution / name).glob(f"*.{ending}")))[
-                : self.config.num_frames
-            ]
-            for part, ending in (("JPEGImages", "jpg"), ("Annotations", "png"))
+            sorted(folder.glob(f"*.{ending}")) for folder, ending in zip(folders, ("jpg", "png"), strict=True)
         )
-        if not pictures or [path.stem for path in pictures] != [path.stem for path in masks]:
-            where = self.root / "Annotations" / self.config.resolution / name
-            return Unreadable(str(where), f"{len(masks)} masks for {len(pictures)} pictures; expected one for each")
-        return pictures, masks
+        numbers = [f"{number:05d}" for number in range(len(pictures))]
+        if not pictures or [path.stem for path in pictures] != numbers:
+            return Unreadable(
+                str(folders[0]), f"found {len(pictures)} pictures, expected 00000.jpg and so on without a gap"
+            )
+        if [path.stem for path in masks] != numbers:
+            return Unreadable(
+                str(folders[1]), f"{len(masks)} masks for {len(pictures)} pictures; expected one for each"
+            )
+        return _Film(tuple(pictures), tuple(masks))
 
-    def __len__(self) -> int:
-        """Count the films."""
-        return len(self.films)
+    def load(self, recording: Recording, frames: FrameNumbers) -> Labelled:
+        """Read pictures."""
+        pictures = [colour(recording.source.pictures[frame]) for frame in frames.tolist()]
+        return Labelled(video=frames_of(pictures, recording.key), time_s=torch.from_numpy(frames / FPS))
 
     def read(self, index: int, rng: np.random.Generator) -> Batch:
         """Read a film: the query is the first frame's mask, the target all masks."""
-        name, pictures, masks = self.films[index]
-        frames = frames_of([colour(path) for path in pictures], name)
-        height, width = frames.shape[2:]
-        shown = video.crop_resize(frames, CropBox(0, 0, width, height), self.config.size)
-        index_of = torch.from_numpy(np.stack([_mask(path, (height, width)) for path in masks]))[None]
-        index_of = F.interpolate(index_of.float(), self.config.size, mode="nearest-exact").to(torch.uint8)
-        sample = TaskSample(ObjectMasks(index_of[:, :1].clone()), ObjectMasks(index_of), "segmentation")
-        seed = torch.from_numpy(rng.integers(2**63 - 1, size=1))
-        times = torch.arange(len(shown))[None] / FPS
-        return Batch(shown[None], times, (f"davis/{name}",), (f"davis/{name}",), seed, (sample,))
+        batch = super().read(index, rng)
+        recording, _ = self.locate(index)
+        masks = self._masks(recording.source)
+        first = functional.interpolate(masks[:, :1].float(), self.config.size, mode="nearest").to(torch.uint8)
+        sample = TaskSample(ObjectMasks(first), ObjectMasks(masks), "segmentation")
+        return replace(batch, tasks=(sample,))
+
+    def _masks(self, film: _Film) -> UInt8[Tensor, "1 T H W"]:
+        with Image.open(film.pictures[0]) as picture:
+            size = (picture.height, picture.width)
+        return torch.from_numpy(np.stack([_mask(path, size) for path in film.masks]))[None]
+
+    def _view(self, clip: Labelled, looked: int, rng: np.random.Generator) -> View:
+        """Show whole pictures, stretched."""
+        height, width = clip.video.shape[2:]
+        return View(CropBox(0, 0, width, height), self.config.size)
 
 
 def _mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
@@ -115,12 +151,14 @@ def _mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
             if image.mode not in ("P", "L"):
                 raise UnreadableVideo(str(path), f"a picture of mode {image.mode}, expected numbers of objects (P)")
             numbers = np.asarray(image)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise UnreadableVideo(str(path), f"not a picture that can be decoded ({error}): get it again") from error
     if numbers.shape != size:
         raise UnreadableVideo(str(path), f"{numbers.shape[::-1]} pixels, its picture has {size[::-1]}: get it again")
+    if numbers.max() == _VOID:
+        raise UnreadableVideo(str(path), "found 255, expected numbers of objects: are these the unsupervised masks?")
     return numbers
 
 
