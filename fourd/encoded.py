@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from fourd import loader, provenance
+from fourd.media import UnreadableVideo
 from fourd.parallel import Precision, autocast, find_device, reproducible, to_device
 from fourd.telemetry import StepProgress
 from fourd.types import Backbone, BackboneConfig, Batch, Dataset, DatasetConfig, Features
@@ -65,26 +67,43 @@ class EncodedConfig(DatasetConfig):
         _require_no_chance(dataset)
         fingerprint = self.fingerprint(dataset)
         folder = Path(self.folder) / fingerprint
-        if not (folder / "config.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _encode(self, dataset, folder)
-            provenance.write_json(folder / "config.json", provenance.describe(self))
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "encode.lock"):  # another process may want the same
+            if not (folder / "config.json").exists():
+                _encode(self, dataset, folder)
+                provenance.write_json(folder / "config.json", provenance.describe(self))
         arrays = [np.load(_path(folder, number), mmap_mode="r") for number in range(len(self.depths))]
         return Encoded(dataset, arrays, fingerprint)
 
     def fingerprint(self, dataset: Dataset) -> str:
         """Name what the features depend on: clips, backbone, the very weights, precision."""
-        described = provenance.describe(dataclasses.replace(self, folder="", weights=""))
+        seed = 0 if self.weights else self.seed
+        described = provenance.describe(dataclasses.replace(self, folder="", weights="", device="", seed=seed))
         described["clips"] = dataset.fingerprint
         described["weights"] = identity(self.weights) if self.weights else "random"
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_NUM_TRIED = 8
+_SEEDS_TRIED = (0, 1, 2)
+
+
 def _require_no_chance(dataset: Dataset) -> None:
-    """Refuse clips that are cropped or flipped at random: features of one crop are not those of another."""
-    one, other = (dataset.read(0, np.random.default_rng(seed)).video for seed in (0, 1))
-    if not torch.equal(one, other):
-        raise ValueError("the clips depend on chance (a random crop, start or flip): features can be kept for none")
+    """Refuse clips that are cropped, flipped or begun at random: features of one are not those of another.
+
+    Looks at a few clips, spread over the dataset, each several times.
+    """
+    count = min(_NUM_TRIED, len(dataset))
+    for index in (number * len(dataset) // count for number in range(count)):
+        try:
+            one, *others = (dataset.read(index, np.random.default_rng(seed)) for seed in _SEEDS_TRIED)
+        except UnreadableVideo:
+            continue  # encoding says which
+        if any(not torch.equal(one.video, o.video) or not torch.equal(one.time_s, o.time_s) for o in others):
+            raise ValueError(
+                "the clips depend on chance (a random crop, start or flip): features can be kept for none. Run without "
+                "keeping them"
+            )
 
 
 def _encode(config: EncodedConfig, dataset: Dataset, folder: Path) -> None:

@@ -107,21 +107,22 @@ def evaluate_controls(
     suite: str,
     num_train: int | None = None,
     reading: Reading | None = None,
+    train_reading: Reading | None = None,
 ) -> Rows:
     """Score the answers that know nothing of the pixels; what they know comes from `train` alone.
 
-    num_train: look at so many of its clips, spread evenly over it; all by default.
+    num_train: look at so many of its clips, spread evenly over it; all by default. reading, train_reading: how test and
+    training clips are read.
     """
     reading = reading or Reading()
-    learned_from = loader.Spread(train, num_train) if num_train is not None else train
-    samples = [batch.tasks for batch in reading.batches(learned_from)]
+    learned_from = loader.Thinned(train, num_train) if num_train is not None else train
+    samples = [batch.tasks for batch in (train_reading or reading).batches(learned_from)]
+    controls = [task.fit_controls([sample[number] for sample in samples]) for number, task in enumerate(tasks)]
     collected = []
-    for number, task in enumerate(tasks):
-        controls = task.fit_controls([sample[number] for sample in samples])
-        for batch in reading.batches(test):
-            sample: TaskSample[Any, Any] = batch.tasks[number]
-            clips = batch.key[:: test.num_views], batch.group[:: test.num_views]
-            for name, control in controls.items():
+    for batch in reading.batches(test):
+        clips = batch.key[:: test.num_views], batch.group[:: test.num_views]
+        for task, sample, own in zip(tasks, batch.tasks, controls, strict=True):
+            for name, control in own.items():
                 answer = control(sample.query, batch.clip_shape, len(batch.key))
                 cell = Subject(suite, f"control:{name}", "none", 0).control_cell(task)
                 collected.append(tabulate(cell, *clips, _scores(task, sample, answer, test.num_views)))

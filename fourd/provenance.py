@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,6 @@ def processor_name() -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON aside, then rename: a reader finds the old file or the new one, never half of it."""
-    aside = path.with_name(path.name + ".tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     aside.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(aside, path)

@@ -34,6 +34,12 @@ class ReadoutSize:
     """Leave out norms, time positions, the residual, the MLP, the biases of key and value (an official variant)."""
 
 
+def in_float32(head: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a last layer in its own precision, whatever autocast says: pixels and metres need more than eight bits."""
+    with torch.autocast(x.device.type, enabled=False):
+        return head(x.to(head.weight.dtype))
+
+
 class AttentionReadout(nn.Module):
     """Let queries attend once to all features, then pass an MLP: one answer for each query.
 
@@ -72,7 +78,7 @@ class AttentionReadout(nn.Module):
         if not self.simple:
             answer = query + self.out(answer)
             answer = answer + self.mlp(self.mlp_norm(answer))
-        return self.head(answer)
+        return in_float32(self.head, answer)
 
     def _tokens(self, features: Features) -> Float[Tensor, "B N D"]:
         grid = resample_time(features.grid, self.num_frames)
@@ -169,7 +175,7 @@ class LinearReadout(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape outputs"]:
         """Answer from each vector by itself."""
-        return self.head(self.norm(x)).float()
+        return in_float32(self.head, self.norm(x))
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fill every parameter."""

@@ -66,7 +66,7 @@ def list_unreadable(out: Path, found: Sequence[Unreadable]) -> None:
     if path.exists() and not found:
         return
     listed = {item.path: item.reason for item in (*read_unreadable(out), *found)}
-    aside = path.with_name(path.name + ".tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with aside.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])

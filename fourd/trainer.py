@@ -24,7 +24,6 @@ from fourd.weights.starting import fill_backbone, identity, require_weights
 
 log = logging.getLogger(__name__)
 
-_MAX_SKIPPED_IN_A_ROW = 3
 _NUM_SHOWN = 4
 _LEAST_CLIPS_JUDGED = 1000
 _FREE_TO_CHANGE = (
@@ -32,7 +31,7 @@ _FREE_TO_CHANGE = (
     *(
         f"{data}*.{name}"
         for data in ("data", "held_out")
-        for name in ("folder", "weights", "cache", "root", "index", "index_path")
+        for name in ("folder", "weights", "cache", "root", "index", "index_path", "device")
     ),
 )
 """Fields that change nothing of the result; of files it is the content that must not change (`_inputs`)."""
@@ -67,6 +66,9 @@ class RunConfig:
     max_quarantined: float = 0.01
     """Stop where more than this share of the clips drawn (a thousand at least) could not be decoded. Not from the
     paper."""
+    max_skipped: int = 3
+    """Stop where so many steps in a row had a loss or gradient that is not finite; they are never applied. Not from the
+    paper."""
     log_every: int = 10
     save_every: int = 500
     held_out_every: int = 250
@@ -75,7 +77,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that no run can have."""
-        least = {"steps": 1, "batch_size": 1, "repeat": 1, "seed": 0, "num_workers": 0}
+        least = {"steps": 1, "batch_size": 1, "repeat": 1, "seed": 0, "num_workers": 0, "max_skipped": 1}
         least |= {"log_every": 1, "save_every": 1, "held_out_every": 1, "num_held_out": 1}
         for name, number in least.items():
             if getattr(self, name) < number:
@@ -112,7 +114,7 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     held_out = _build_held_out(config)
     objective = materialise(config.objective, device, config.seed)
     if config.init:
-        fill_backbone(objective.get_submodule("backbone"), config.init)  # type: ignore[arg-type]
+        fill_backbone(objective.get_submodule("backbone"), config.init)
     run_folder.claim(out, config, _FREE_TO_CHANGE, _inputs(config, dataset, held_out))
     run_folder.list_unreadable(out, (*dataset.unreadable, *dataset.damaged))
     optimizer = build_optimizer(objective, config.optim)
@@ -258,10 +260,10 @@ class _Window:
 
     def _count_skipped(self, step: int, skipped: bool, loaded: Loaded) -> None:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
-        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+        if self._skipped_in_a_row >= self.config.max_skipped:
             self.telemetry.flush()
             raise FloatingPointError(
-                f"the loss or its gradient was not finite {_MAX_SKIPPED_IN_A_ROW} times in a row, last at step {step} "
+                f"the loss or its gradient was not finite {self._skipped_in_a_row} times in a row, last at step {step} "
                 f"on {loaded.batch.key[:3]}; no such step was applied. "
                 "Lower optim.learning_rate, or look at these clips"
             )

@@ -37,6 +37,8 @@ class Contender:
     weights: str
     config: BackboneConfig
     source: str = ""
+    identity: str = ""
+    """Of the very weights (`fourd.weights.starting.identity`); empty for random ones."""
     num_parameters: int = 0
     trained_on: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -51,6 +53,10 @@ class Contender:
         """Name its folder."""
         kept = (c if c.isalnum() or c in "-._" else "-" for c in f"{self.backbone}_{self.weights}")
         return "".join(kept)
+
+    def without_place(self) -> Contender:
+        """Leave out what decides no figure: where the weights lie, and what is told of them."""
+        return replace(self, source="", remarks=(), trained_on=())
 
     def fitted_to(self, clip: ClipShape) -> Contender:
         """Let it take clips of another length than its own, by resampling its positions, and say so."""
@@ -88,6 +94,8 @@ def _resolve(name: str) -> Contender:
     label, what = _parted(name)
     if what in names() or Path(what).expanduser().exists():
         contender = _with_weights(what)
+    elif Path(what).suffix in (".safetensors", ".npz", ".pth", ".pt"):
+        raise FileNotFoundError(f"--backbones {name}: there is no file {what}")
     elif "." in what.partition(":")[0]:
         config = provenance.find(what)()
         if not isinstance(config, BackboneConfig):
@@ -134,8 +142,9 @@ def _with_weights(what: str) -> Contender:
     module = importlib.import_module(type(config).__module__)
     is_published = what in names()
     name = what if is_published else _size_of(module, config)
-    of_whom = "published" if is_published else f"pretrained {identity(what)[:8]}"
-    return Contender(name, of_whom, config, what, _count(config), _trained_on(module, what))
+    digest = identity(what)
+    of_whom = "published" if is_published else f"pretrained {digest[:8]}"
+    return Contender(name, of_whom, config, what, digest, _count(config), _trained_on(module, what))
 
 
 def _size_of(module: ModuleType, config: BackboneConfig) -> str:

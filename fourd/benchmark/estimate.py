@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from fourd import loader
+from fourd.benchmark.suite import Exam, FilmExam
 from fourd.benchmark.units import AnyUnit, ControlUnit, FilmUnit, Unit
 from fourd.benchmark.work import Means, probe_config
+from fourd.media import UnreadableVideo
 from fourd.objectives.probe import Probe
 from fourd.parallel import autocast, find_device, materialise, reproducible, to_device
 from fourd.types import Batch
+
+log = logging.getLogger(__name__)
 
 _CONTROL_S_PER_CLIP = 0.01
 """Guessed: controls cost little beside what learns."""
@@ -45,25 +50,42 @@ class _Tried:
 def estimate(units: Sequence[AnyUnit], means: Means) -> list[Cost]:
     """Say what each unit will take."""
     tried: dict[tuple[str, str, str, int, int], _Tried] = {}
+    sizes: dict[str, dict[str, int]] = {}
     costs = []
     for unit in units:
+        if unit.exam.name not in sizes:
+            sizes[unit.exam.name] = _sizes(unit.exam)
+        size = sizes[unit.exam.name]
         if isinstance(unit, ControlUnit):
-            costs.append(Cost(0.0, _CONTROL_S_PER_CLIP * (unit.num_clips + len(unit.exam.test.build()))))
+            costs.append(Cost(0.0, _CONTROL_S_PER_CLIP * (unit.num_clips + size["test"])))
             continue
         if isinstance(unit, FilmUnit):
-            costs.append(Cost(_FILM_S * len(unit.exam.test.build()), 0.0))
+            costs.append(Cost(_FILM_S * size["test"], 0.0))
             continue
         # two tasks that are finetuned by themselves cost about the same: one stands for all
         alike = (unit.contender.slug, unit.exam.name, unit.use, len(unit.readouts), len(unit.depths))
         if alike not in tried:
-            tried[alike] = _try(unit, means)
-        costs.append(_cost(unit, tried[alike]))
+            tried[alike] = _tried(unit, means)
+        costs.append(_cost(unit, tried[alike], size))
     return costs
 
 
-def _cost(unit: Unit, tried: _Tried) -> Cost:
+def _sizes(exam: Exam | FilmExam) -> dict[str, int]:
+    """Count the clips of each part of an exam."""
+    return {name: len(data.build()) for name in ("train", "test", "choose") if (data := getattr(exam, name, None))}
+
+
+def _tried(unit: Unit, means: Means) -> _Tried:
+    """Try a unit; one that cannot be tried fails by itself later, beside the others, and costs nothing till then."""
+    try:
+        return _try(unit, means)
+    except (ValueError, RuntimeError, OSError, UnreadableVideo) as error:
+        log.warning("%s cannot be tried, and is not in the estimate: %s", unit.title, error)
+        return _Tried(0.0, 0.0)
+
+
+def _cost(unit: Unit, tried: _Tried, sizes: dict[str, int]) -> Cost:
     training = unit.exam.training(unit.use)
-    sizes = {name: len(data.build()) for name in ("train", "test", "choose") if (data := getattr(unit.exam, name))}
     chosen_by = sizes.get("choose", 0) if len(training.rates) > 1 else 0
     readouts_s = max(tried.step_s - tried.forward_s, 0.0)
     scored = (sizes["test"] + chosen_by) / training.batch_size
@@ -83,8 +105,8 @@ def _try(unit: Unit, means: Means) -> _Tried:
     size = unit.exam.training(unit.use).batch_size
     batch = to_device(next(loader.in_order(unit.exam.train.build(), size, unreadable=[])), device)
     with reproducible(device), autocast(device, unit.precision):
-        step_s = _timed(lambda: _step(probe, batch))
-        forward_s = _timed(lambda: _forward(probe, unit, batch))
+        step_s = _timed(lambda: _step(probe, batch), device)
+        forward_s = _timed(lambda: _forward(probe, unit, batch), device)
     return _Tried(forward_s, step_s)
 
 
@@ -99,16 +121,16 @@ def _forward(probe: Probe, unit: Unit, batch: Batch) -> None:
     probe.backbone(batch.video, unit.depths)
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _timed(work: Callable[[], None], device: torch.device) -> float:
     """Time the second of two calls: the first warms up."""
     work()
-    _wait()
+    _wait(device)
     began = time.perf_counter()
     work()
-    _wait()
+    _wait(device)
     return time.perf_counter() - began
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

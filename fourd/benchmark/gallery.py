@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fourd import loader, pictures, results
@@ -27,6 +29,8 @@ from fourd.types import Batch, Dataset, map_tensors
 
 _NUM_OF_A_KIND = 2
 """Wins and failures for each entry; a page has to stay small."""
+_WIDTH_PX = 480
+"""Of a film on the page."""
 
 
 def draw_gallery(matrix: Matrix, rows: Rows, subject: Contender, rival: Contender, out: Path, means: Means) -> Path:
@@ -34,18 +38,22 @@ def draw_gallery(matrix: Matrix, rows: Rows, subject: Contender, rival: Contende
 
     Writes films, strips and `pictures.json`, which says what each shows: above the subject's answer, below the rival's.
     """
-    folder = out / "pictures" / f"{subject.slug}_against_{rival.slug}"
+    exams = [
+        (exam, [_unit(matrix, contender, exam, out) for contender in (subject, rival)]) for exam in matrix.suite.exams
+    ]
+    drawn = [(exam, [unit for unit in units if unit is not None]) for exam, units in exams]
+    drawn = [(exam, units) for exam, units in drawn if len(units) == 2]
+    named = "".join(unit.slug for _, units in drawn for unit in units)
+    digest = hashlib.sha256(named.encode()).hexdigest()[:8]
+    folder = out / "pictures" / f"{subject.slug}_against_{rival.slug}_{digest}"
     if (folder / "pictures.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, str]] = []
-    for exam in matrix.suite.exams:
-        units = [_unit(matrix, contender, exam, out) for contender in (subject, rival)]
-        sides = [_Side.of(unit, out, means) for unit in units if unit is not None]
-        if len(sides) == 2:
-            dataset = exam.test.build()
-            for number in range(len(exam.entries)):
-                entries += _draw_entry(exam, number, sides, dataset, rows, folder)
+    for exam, units in drawn:
+        sides, dataset = [_Side.of(unit, out, means) for unit in units], exam.test.build()
+        for number in range(len(exam.entries)):
+            entries += _draw_entry(exam, number, sides, dataset, rows, folder)
     (folder / "pictures.json").write_text(json.dumps(entries, indent=2) + "\n")
     return folder
 
@@ -128,11 +136,21 @@ def _above(films: Sequence[Tensor]) -> Tensor:
     return torch.from_numpy(np.concatenate([film.numpy() for film in films], axis=1))
 
 
+def _smaller(film: Tensor) -> Tensor:
+    """Shrink a film so that a page can hold many."""
+    factor = _WIDTH_PX / film.shape[2]
+    if factor >= 1:
+        return film
+    size = (round(film.shape[1] * factor), _WIDTH_PX)
+    shrunk = F.interpolate(film.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
+    return shrunk.permute(0, 2, 3, 1).contiguous()
+
+
 def _save(
     film: Tensor, folder: Path, entry: Entry, pick: GalleryPick, place: int, subject: str, rival: str
 ) -> dict[str, str]:
     stem = f"{entry.name}_{pick.kind}_{place}"
-    pictures.save_film(film, folder / f"{stem}.webp")
+    pictures.save_film(_smaller(film), folder / f"{stem}.webp")
     pictures.save_picture(pictures.filmstrip(film), folder / f"{stem}.png")
     caption = f"{entry.metric}: {subject} {pick.subject_score:.3g}, {rival} {pick.rival_score:.3g}"
     described = {"entry": entry.name, "kind": pick.kind, "clip": pick.clip, "caption": caption}

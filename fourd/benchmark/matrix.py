@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fourd.benchmark.missing import is_done, settle, unfinished
 from fourd.benchmark.suite import Absent, Suite, available
 from fourd.benchmark.units import AnyUnit, Wanted, plan
 from fourd.benchmark.work import Means, do
+from fourd.media import UnreadableVideo
 from fourd.results import Rows
 from fourd.telemetry import duration
 from fourd.types import Unreadable
@@ -29,8 +30,9 @@ _FREE_TO_CHANGE = tuple(f"exams.*.{name}" for name in ("root", "cache_dir", "cac
 
 @dataclass(frozen=True)
 class Matrix:
-    """Hold what is asked for: a suite without the exams whose data are not there, who is measured, all units."""
+    """Hold what is asked for: a suite, what of it has its data here, who is measured, all units."""
 
+    asked: Suite
     suite: Suite
     absent: tuple[Absent, ...]
     contenders: tuple[Contender, ...]
@@ -50,23 +52,23 @@ def lay_out(suite: Suite, contenders: Sequence[Contender], wanted: Wanted, out: 
 
     Raises ValueError where no data are there at all, or `out` holds the results of another suite or version.
     """
-    run_folder.claim(out, suite, _FREE_TO_CHANGE)
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / "claim.lock"):  # many processes may begin at once
+        run_folder.claim(out, suite, _FREE_TO_CHANGE)
     held, absent = available(suite)
     if not held.all_exams:
         reasons = "\n".join(f"  {lost.exam.name}: {lost.reason}" for lost in absent)
         raise ValueError(f"the data of no exam of {suite.label} are there:\n{reasons}")
     units = [part for unit in plan(held, contenders, wanted) for part in settle(unit, out)]
-    return Matrix(held, absent, tuple(contenders), tuple(units))
+    return Matrix(suite, held, absent, tuple(contenders), tuple(units))
 
 
-def run_matrix(
-    matrix: Matrix, out: Path, means: Means, seconds: Sequence[float] = (), done: Callable[[], None] | None = None
-) -> list[Failed]:
+def run_matrix(matrix: Matrix, out: Path, means: Means, seconds: Sequence[float] = ()) -> list[Failed]:
     """Do what is missing, and return what could not be done.
 
     Any number of processes may run this on one folder: each takes units that no other holds, and all end when all is
-    done. A unit that fails is left to the next call; the others go on. seconds: what each unit is expected to take.
-    done: called after every unit.
+    done. A unit that fails is left to the next call, and to the other processes; the others go on. seconds: what each
+    unit is expected to take.
     """
     expected = dict(zip(matrix.units, seconds, strict=True)) if seconds else {}
     failed: dict[str, Failed] = {}
@@ -76,8 +78,6 @@ def run_matrix(
             left = sum(expected.get(other, 0.0) for other in unfinished(matrix.units, out))
             if _take(unit, out, means, matrix, failed, left):
                 took_one = True
-                if done is not None:
-                    done()
         if not took_one:
             time.sleep(_SECONDS_BETWEEN_LOOKS)  # other processes are at them
     return list(failed.values())
@@ -96,7 +96,7 @@ def _take(unit: AnyUnit, out: Path, means: Means, matrix: Matrix, failed: dict[s
             log.info("unit %d of %d: %s%s", place, len(matrix.units), unit.title, about)
             try:
                 do(unit, out, means)
-            except (ValueError, RuntimeError, OSError, FloatingPointError, ImportError) as error:
+            except (ValueError, RuntimeError, OSError, FloatingPointError, ImportError, UnreadableVideo) as error:
                 log.error("%s failed: %s", unit.title, error)
                 failed[unit.slug] = Failed(unit, f"{type(error).__name__}: {error}")
             return True

@@ -9,10 +9,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pyarrow.compute as pc
 
 from fourd import results
 from fourd.benchmark.contenders import Contender
 from fourd.benchmark.matrix import Matrix
+from fourd.benchmark.missing import is_done
 from fourd.benchmark.suite import USES, Absent, Entry, Exam, FilmExam, Use
 from fourd.benchmark.units import FINETUNED, FilmUnit, Unit
 from fourd.report.benchmark import BenchmarkStory, ContenderStory, EntryStory
@@ -21,9 +25,12 @@ from fourd.results import Rows
 
 def tell(matrix: Matrix, rows: Rows, out: Path, arguments: Sequence[str]) -> BenchmarkStory:
     """Put together what stands beside the figures of a matrix."""
-    environment = json.loads((out / "environment.json").read_text())
-    git = environment["git"]
     suite = matrix.suite
+    environments = [
+        json.loads((unit.folder(out) / "unit.json").read_text())["environment"]
+        for unit in matrix.units
+        if is_done(unit, out)
+    ]
     return BenchmarkStory(
         title=suite.title,
         suite=suite.label,
@@ -36,16 +43,25 @@ def tell(matrix: Matrix, rows: Rows, out: Path, arguments: Sequence[str]) -> Ben
         contenders=tuple(story for contender in matrix.contenders for story in _contender(matrix, contender)),
         table_depth=suite.table_depth,
         command=shlex.join(["fourd", "evaluate", *arguments]),
-        machine=environment["gpu"] or f"{environment['num_cpus']} CPU cores, {environment['processor']}",
-        commit=(git["commit"] or "unknown")[:10] + (" (changed since)" if git["changed"] else ""),
+        machine=", ".join(dict.fromkeys(map(_machine, environments))),
+        commit=", ".join(dict.fromkeys(map(_commit, environments))),
         notes=suite.notes,
     )
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    return str(environment["gpu"] or f"{environment['num_cpus']} CPU cores, {environment['processor']}")
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    git = environment["git"]
+    return (git["commit"] or "unknown")[:10] + (" (changed since)" if git["changed"] else "")
 
 
 def _protocol(matrix: Matrix) -> tuple[tuple[str, str], ...]:
     suite = matrix.suite
     facts = [
-        ("suite", f"{suite.name}, version {suite.version}, constants {suite.fingerprint}"),
+        ("suite", f"{suite.name}, version {suite.version}, constants {matrix.asked.fingerprint}"),
         ("depths read, frozen", ", ".join(f"{depth:g}" for depth in suite.depths)),
         ("depth read, finetuned", f"{suite.finetuned_depth:g}"),
         ("precision", suite.precision),
@@ -77,7 +93,7 @@ def _film_entry(exam: FilmExam, rows: Rows) -> EntryStory:
 
 def _clips(rows: Rows, entry: str) -> tuple[str, str]:
     """Say how many clips an entry's figures rest on, and name their list."""
-    clips = sorted(set(results.select(rows.table, entry=entry)["clip"].to_pylist()))
+    clips = sorted(pc.unique(results.select(rows.table, entry=entry)["clip"]).to_pylist())
     return f"{len(clips):,} clips", hashlib.sha256("\n".join(clips).encode()).hexdigest()
 
 
@@ -144,8 +160,6 @@ def contaminated(matrix: Matrix, contender: Contender) -> tuple[str, ...]:
     seen = set(contender.trained_on)
     found = []
     for exam in matrix.suite.all_exams:
-        about = getattr(_reader(exam), "ABOUT", None)
-        shared = {exam.dataset, *(about.overlaps if about is not None else ())}
-        if shared & seen:
+        if {exam.dataset, *exam.overlaps} & seen:
             found += [entry.name for entry in exam.entries] if isinstance(exam, Exam) else [exam.name]
     return tuple(found)

@@ -74,7 +74,7 @@ class Exam:
 
     name: str
     dataset: str
-    """The reader's module, such as `scannet`: by it overlaps with pretraining data are found."""
+    """The reader's module, such as `scannet`; published weights that were trained on it are marked."""
     train: DatasetConfig
     test: DatasetConfig
     choose: DatasetConfig | None
@@ -82,6 +82,8 @@ class Exam:
     entries: tuple[Entry, ...]
     frozen: Training
     finetuned: Training
+    overlaps: tuple[str, ...] = ()
+    """Other readers' modules whose films the test clips are taken from."""
 
     def __post_init__(self) -> None:
         """Refuse a sweep without clips to choose by."""
@@ -124,6 +126,7 @@ class FilmExam:
     constants: LabelPropagationConfig = field(default_factory=LabelPropagationConfig)
     metric: str = "j_and_f_mean"
     average: Average = "weighted_mean"
+    overlaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,10 @@ _PLACES = ("root", "cache_dir", "cache", "folder")
 
 def _without_places(described: Any) -> Any:
     if isinstance(described, dict):
-        return {name: _without_places(value) for name, value in described.items() if name not in _PLACES}
+        kept = {name: value for name, value in described.items() if name not in _PLACES}
+        if "class_names" in kept:  # what classes are called is no constant, how many there are is
+            kept["class_names"] = len(kept["class_names"])
+        return {name: _without_places(value) for name, value in kept.items()}
     return [_without_places(value) for value in described] if isinstance(described, list) else described
 
 
@@ -215,6 +221,6 @@ def available(suite: Suite) -> tuple[Suite, tuple[Absent, ...]]:
             for dataset in datasets:
                 if dataset is not None:
                     dataset.build()
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             absent.append(Absent(exam, str(error)))
     return suite.without([lost.exam.name for lost in absent]), tuple(absent)

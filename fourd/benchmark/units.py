@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,17 @@ class Wanted:
     cached: bool = False
     """See `Unit.cached`."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would be measured twice, or cannot be."""
+        for name in ("uses", "readouts", "depths", "seeds"):
+            asked = getattr(self, name)
+            if len(set(asked)) < len(asked):
+                raise ValueError(f"--{name} names something twice: {asked}; name each once")
+        if any(not 0 < depth <= 1 for depth in self.depths):
+            raise ValueError(f"--depths is {self.depths}: expected fractions above 0, up to 1")
+        if not self.seeds or min(self.seeds) < 0 or not self.uses:
+            raise ValueError(f"--seeds is {self.seeds}, --use {self.uses}: expected one or more, seeds from 0 on")
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -45,9 +56,11 @@ class Unit:
     depths: tuple[float, ...]
     seed: int
     precision: Precision
+    clips: str
+    """Fingerprints of the very clips that it learns from, chooses by and is tested on."""
     cached: bool
-    """Whether what the frozen backbone says of each clip is kept on disk, in float16, and the clips are not decoded
-    again; only for clips that do not depend on chance."""
+    """Whether what the frozen backbone says of each clip is kept on disk, in float16, so that it runs once per clip;
+    only for clips that do not depend on chance."""
 
     @property
     def subject(self) -> Subject:
@@ -64,9 +77,11 @@ class Unit:
     @property
     def slug(self) -> str:
         """Name its folder; another constant is another folder."""
-        described = provenance.describe(replace(self.contender, remarks=(), trained_on=(), source=""))
+        described = provenance.describe(self.contender.without_place())
         exam = Suite.exam_fingerprint(self.exam)
-        parts = json.dumps([described, exam, self.readouts, self.depths, self.precision, self.cached], sort_keys=True)
+        parts = json.dumps(
+            [described, exam, self.readouts, self.depths, self.precision, self.cached, self.clips], sort_keys=True
+        )
         digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
         entry = "" if self.use == "frozen" else f"_{self.exam.entries[0].name}"
         return f"{self.contender.slug}/{self.exam.name}{entry}_{self.use}_seed{self.seed}_{digest}"
@@ -83,6 +98,7 @@ class ControlUnit:
     suite: str
     exam: Exam
     num_clips: int
+    clips: str
 
     @property
     def title(self) -> str:
@@ -92,7 +108,8 @@ class ControlUnit:
     @property
     def slug(self) -> str:
         """Name its folder."""
-        return f"controls/{self.exam.name}_{Suite.exam_fingerprint(self.exam)[:8]}"
+        parts = f"{Suite.exam_fingerprint(self.exam)} {self.num_clips} {self.clips}"
+        return f"controls/{self.exam.name}_{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
     def folder(self, out: Path) -> Path:
         """Say where its work lies."""
@@ -109,6 +126,7 @@ class FilmUnit:
     depth: float
     seed: int
     precision: Precision
+    clips: str
 
     @property
     def title(self) -> str:
@@ -118,8 +136,10 @@ class FilmUnit:
     @property
     def slug(self) -> str:
         """Name its folder; another constant is another folder."""
-        described = provenance.describe(replace(self.contender, remarks=(), trained_on=(), source=""))
-        parts = json.dumps([described, Suite.exam_fingerprint(self.exam), self.depth, self.precision], sort_keys=True)
+        described = provenance.describe(self.contender.without_place())
+        parts = json.dumps(
+            [described, Suite.exam_fingerprint(self.exam), self.depth, self.precision, self.clips], sort_keys=True
+        )
         digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
         return f"{self.contender.slug}/{self.exam.name}_seed{self.seed}_{digest}"
 
@@ -133,39 +153,52 @@ AnyUnit = Unit | ControlUnit | FilmUnit
 
 def plan(suite: Suite, contenders: Sequence[Contender], wanted: Wanted) -> list[AnyUnit]:
     """List the units of a matrix, controls first, in an order that never changes."""
-    found: list[AnyUnit] = [ControlUnit(suite.label, exam, suite.num_control_clips) for exam in suite.exams]
+    clips = {exam.name: clips_of_exam(exam) for exam in suite.all_exams}
+    found: list[AnyUnit] = [
+        ControlUnit(suite.label, exam, suite.num_control_clips, clips[exam.name]) for exam in suite.exams
+    ]
     for seed in wanted.seeds:
         for contender in contenders:
             for exam in suite.exams:
                 fitted = contender.fitted_to(exam.clip)
                 for use in wanted.uses:
-                    found += _of(suite, fitted, exam, use, wanted, seed)
-            found += _of_films(suite, contender, wanted, seed)
+                    found += _of(suite, fitted, exam, use, wanted, seed, clips[exam.name])
+            found += _of_films(suite, contender, wanted, seed, clips)
     return found
 
 
-def _of(suite: Suite, contender: Contender, exam: Exam, use: Use, wanted: Wanted, seed: int) -> list[Unit]:
+def clips_of_exam(exam: Exam | FilmExam) -> str:
+    """Name the very clips of an exam, which change when files come, go or change."""
+    datasets = (exam.train, exam.choose, exam.test) if isinstance(exam, Exam) else (exam.test,)
+    return " ".join(dataset.build().fingerprint for dataset in datasets if dataset is not None)
+
+
+def _of(suite: Suite, contender: Contender, exam: Exam, use: Use, wanted: Wanted, seed: int, clips: str) -> list[Unit]:
     if use == "frozen":
         depths = (1.0,) if contender.weights == "none" else wanted.depths or suite.depths
         readouts = wanted.readouts or suite.readouts
-        return [Unit(suite.label, contender, exam, use, readouts, depths, seed, suite.precision, wanted.cached)]
+        return [Unit(suite.label, contender, exam, use, readouts, depths, seed, suite.precision, clips, wanted.cached)]
     if not contender.num_parameters:  # nothing of it can be finetuned
         return []
     depths = (suite.finetuned_depth,)
     return [
-        Unit(suite.label, contender, exam.only(number), use, ("attention",), depths, seed, suite.precision, False)
+        Unit(
+            suite.label, contender, exam.only(number), use, ("attention",), depths, seed, suite.precision, clips, False
+        )
         for number in range(len(exam.entries))
     ]
 
 
-def _of_films(suite: Suite, contender: Contender, wanted: Wanted, seed: int) -> list[FilmUnit]:
+def _of_films(
+    suite: Suite, contender: Contender, wanted: Wanted, seed: int, clips: Mapping[str, str]
+) -> list[FilmUnit]:
     """Follow objects with frozen features; films keep their size, which is what the encoder's grid is as fine as."""
     if "frozen" not in wanted.uses:
         return []
     keeping = replace(contender, config=replace(contender.config, native_size=False))
     depths = (1.0,) if contender.weights == "none" else wanted.depths or suite.depths
     return [
-        FilmUnit(suite.label, keeping, exam, depth, seed, suite.precision)
+        FilmUnit(suite.label, keeping, exam, depth, seed, suite.precision, clips[exam.name])
         for exam in suite.film_exams
         for depth in depths
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,6 +26,8 @@ from fourd.results import Cell, Rows
 from fourd.trainer import RunConfig, fit
 from fourd.types import DatasetConfig, Unreadable
 from fourd.weights.starting import fill_backbone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,18 @@ def _about(unit: AnyUnit, seconds: float) -> dict[str, object]:
 def _score_controls(unit: ControlUnit, means: Means, excluded: list[Unreadable]) -> Rows:
     tasks = [task.build() for task in unit.exam.tasks]
     reading = Reading(num_workers=means.num_workers, excluded=excluded)
+    of_train = Reading(num_workers=means.num_workers, excluded=[])
     train, test = unit.exam.train.build(), unit.exam.test.build()
     excluded += test.unreadable
-    return evaluate_controls(tasks, train, test, unit.suite, unit.num_clips, reading)
+    rows = evaluate_controls(tasks, train, test, unit.suite, unit.num_clips, reading, of_train)
+    _warn(unit, "learning", of_train.excluded)
+    return rows
+
+
+def _warn(unit: AnyUnit, what_for: str, lost: list[Unreadable] | None) -> None:
+    """Tell of training clips that were left out; the table is of test clips alone."""
+    if lost:
+        log.warning("%s: %d clips for %s could not be decoded, such as %s", unit.title, len(lost), what_for, lost[0])
 
 
 def _follow_objects(unit: FilmUnit, means: Means, excluded: list[Unreadable]) -> Rows:
@@ -117,6 +130,7 @@ def run_config(unit: Unit, out: Path, means: Means) -> RunConfig:
         device=means.device,
         num_workers=means.num_workers,
         save_every=means.save_every,
+        max_skipped=1,  # a step that one readout spoils is a step less for all: none may be
     )
 
 
@@ -178,6 +192,7 @@ def _figures(unit: Unit, probe: Probe, out: Path, means: Means) -> list[float]:
     for rate in range(len(probe.config.rates)):
         heads = [number for number, head in enumerate(probe.heads) if head.rate == rate]
         by_rate.append(evaluate(probe, dataset, unit.subject, unit.precision, heads, reading))
+    _warn(unit, "choosing", reading.excluded)
     return [_figure(unit.exam, probe, number, by_rate[head.rate]) for number, head in enumerate(probe.heads)]
 
 
@@ -187,6 +202,10 @@ def _figure(exam: Exam, probe: Probe, number: int, rows: Rows) -> float:
     depth = probe.config.depths[head.depth]
     own = results.select(rows.table, entry=entry.name, metric=entry.metric, readout=head.kind, depth=depth)
     value = getattr(results.mean(own), entry.average)
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{entry.name}: no clip for choosing has a figure of {entry.metric}: no rate can be chosen by them"
+        )
     return float(value if rows.metrics[entry.metric].higher_is_better else -value)
 
 

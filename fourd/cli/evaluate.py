@@ -11,6 +11,7 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import torch
 import tyro
+from filelock import FileLock
 
 from fourd import results, run_folder
 from fourd.benchmark.contenders import Contender, resolve
@@ -23,7 +24,7 @@ from fourd.benchmark.suite import USES, Suite, Use
 from fourd.benchmark.units import Wanted
 from fourd.benchmark.work import Means
 from fourd.provenance import find
-from fourd.report.benchmark import markdown, print_benchmark, summary_table, write_benchmark
+from fourd.report.benchmark import headlines, markdown, print_benchmark, summary_table, write_benchmark
 from fourd.telemetry import duration
 from fourd.types import ReadoutKind
 
@@ -92,7 +93,9 @@ def run(arguments: list[str]) -> None:
     if options.dry_run:
         return
     failed = run_matrix(matrix, out, means, seconds)
-    _show(matrix, out, means, options, arguments)
+    if unfinished(matrix.units, out) != list(matrix.units):  # something is there to be shown
+        with FileLock(out / "show.lock"):
+            _show(matrix, out, means, options, arguments)
     _end(failed)
 
 
@@ -101,11 +104,9 @@ def _show(matrix: Matrix, out: Path, means: Means, options: Arguments, arguments
     rows = collect(matrix, out)
     results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
     story = tell(matrix, rows, out, arguments)
-    pair = _pair(matrix, options.rival)
-    pictures = draw_gallery(matrix, rows, *pair, out, means) if pair else None
+    rows = headlines(rows, story)
     (out / "table.md").write_text(markdown(rows, story))
     pq.write_table(summary_table(rows, story), out / "table.parquet")
-    page = write_benchmark(out / "report.html", rows, story, pictures)
     print_benchmark(rows, story)
     lost = left_out(matrix, out)
     run_folder.list_unreadable(out, lost)
@@ -115,7 +116,9 @@ def _show(matrix: Matrix, out: Path, means: Means, options: Arguments, arguments
         )
     print(f"rows:  {out}/rows.parquet")
     print(f"table: {out}/table.md, {out}/table.parquet")
-    print(f"page:  {page}")
+    pair = _pair(matrix, options.rival)
+    pictures = draw_gallery(matrix, rows, *pair, out, means) if pair else None
+    print(f"page:  {write_benchmark(out / 'report.html', rows, story, pictures)}")
 
 
 def _pair(matrix: Matrix, rival: str) -> tuple[Contender, Contender] | None:

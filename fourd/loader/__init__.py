@@ -1,6 +1,6 @@
 """Batches as a function of (seed, step): which clip, in which order, with which random numbers."""
 
-from fourd.loader.batches import Batches, Loaded, Quarantined, Spread, batches, in_order, once
+from fourd.loader.batches import Batches, Loaded, Quarantined, Thinned, batches, in_order, once
 from fourd.loader.mixing import Mixing, mixing
 from fourd.loader.order import MIXTURE_PERIOD, Draw, Order, draw
 from fourd.loader.permutation import permute, unpermute
@@ -18,7 +18,7 @@ __all__ = [
     "Order",
     "Quarantined",
     "Shuffle",
-    "Spread",
+    "Thinned",
     "batches",
     "draw",
     "in_order",

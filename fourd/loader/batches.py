@@ -209,7 +209,7 @@ def _named(error: RuntimeError, timeout_s: float, positions: _Positions) -> Exce
     return error
 
 
-class Spread(Dataset):
+class Thinned(Dataset):
     """Give some of a dataset's clips, spread evenly over it, all views of each."""
 
     def __init__(self, dataset: Dataset, num_clips: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -57,14 +58,17 @@ class _LinearDepth(nn.Module):
     def __init__(self, features: FeatureShape, clip: ClipShape) -> None:
         super().__init__()
         self.grid = (features.t, features.h, features.w)
-        if clip.num_frames % features.t or clip.height % features.h or clip.width % features.w:
-            raise ValueError(f"a linear depth readout needs {self.grid} tokens to share {clip} evenly; they do not")
-        self.patch = (clip.num_frames // features.t, clip.height // features.h, clip.width // features.w)
-        self.readout = LinearReadout(features.width, self.patch[0] * self.patch[1] * self.patch[2])
+        self.extent = (clip.num_frames, clip.height, clip.width)
+        t, h, w = (-(-length // cells) for length, cells in zip(self.extent, self.grid, strict=True))
+        self.patch = (t, h, w)
+        self.readout = LinearReadout(features.width, t * h * w)
 
     def forward(self, features: Features, query: NoQuery) -> Metres:
-        """Predict metres, `B T H W`."""
-        return unpatchify(self.readout(features.grid.flatten(1, 3)), self.grid, self.patch).squeeze(2)
+        """Predict metres, `B T H W`; a grid that does not divide the clip answers for more, which is shrunk."""
+        metres = unpatchify(self.readout(features.grid.flatten(1, 3)), self.grid, self.patch).squeeze(2)
+        if metres.shape[1:] == self.extent:
+            return metres
+        return F.interpolate(metres[:, None], self.extent, mode="trilinear", align_corners=False)[:, 0]
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         self.readout.init_weights(generator)

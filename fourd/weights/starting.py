@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from torch import nn
+
 from fourd.types import Backbone
 from fourd.weights.compare import require_same, shapes_of
 from fourd.weights.files import has_config, load_module, sha256
@@ -23,7 +25,7 @@ def identity(source: Source) -> str:
     return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
-def fill_backbone(backbone: Backbone, source: Source) -> None:
+def fill_backbone(backbone: nn.Module, source: Source) -> None:
     """Fill a backbone with the weights of a source, in its own precision and on its device.
 
     Raises ValueError where they are of another config or shape; nothing is loaded then.
@@ -32,7 +34,8 @@ def fill_backbone(backbone: Backbone, source: Source) -> None:
     if path.suffix == ".safetensors" and has_config(path):
         load_module(backbone, path)
         return
-    loaded = load(source, native_size=backbone.native_input.fixed)
+    keeps_size = isinstance(backbone, Backbone) and not backbone.native_input.fixed
+    loaded = load(source, native_size=not keeps_size)
     state = loaded.state_dict()
     require_same(shapes_of(state), shapes_of(backbone.state_dict()), str(path), "name the backbone that it is of")
     backbone.load_state_dict(state, strict=True)

@@ -66,6 +66,6 @@ def test_without_a_list_a_broken_clip_ends_it():
 
 
 def test_a_spread_takes_whole_clips_from_end_to_end():
-    spread = loader.Spread(Numbered(10, num_views=2), 4)
+    spread = loader.Thinned(Numbered(10, num_views=2), 4)
     assert numbers(spread, 100) == [[0, 1, 4, 5, 10, 11, 14, 15]]
-    assert len(loader.Spread(Numbered(3), 5)) == 3
+    assert len(loader.Thinned(Numbered(3), 5)) == 3

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fourd.report.benchmark.story import BenchmarkStory, ContenderStory, EntryStory
 from fourd.results import Interval, Rows, bootstrap_interval, paired_difference, select
@@ -75,6 +76,12 @@ def parts(rows: Rows, story: BenchmarkStory) -> list[Part]:
     return [*found, Part("control", "none", tuple(controls))] if controls else found
 
 
+def headlines(rows: Rows, story: BenchmarkStory) -> Rows:
+    """Keep the rows of the metrics that stand for entries: a small part of all, and all that a report reads."""
+    wanted = pa.array(sorted({entry.headline_metric for entry in story.entries}))
+    return Rows(rows.table.filter(pc.is_in(rows.table["metric"], wanted)).combine_chunks(), rows.metrics)
+
+
 def metric_of(rows: Rows, entry: EntryStory) -> Metric | None:
     """Find the metric that stands for an entry; None where there are no rows of it."""
     return rows.metrics.get(entry.headline_metric)
@@ -94,7 +101,7 @@ def rows_of(rows: Rows, entry: EntryStory, contender: ContenderStory, readout: s
 
 def depths_of(table: pa.Table) -> list[float]:
     """List the depths of rows, rising."""
-    return sorted({depth for depth in table["depth"].to_pylist() if depth is not None})
+    return sorted({depth for depth in pc.unique(table["depth"]).to_pylist() if depth is not None})
 
 
 def table_depth(depths: Sequence[float], asked: float) -> float:
@@ -117,7 +124,7 @@ def _line(rows: Rows, story: BenchmarkStory, contender: ContenderStory, readout:
     figures = {}
     for entry in story.entries:
         found = _at_table_depth(rows, story, entry, contender, readout)
-        if found is not None and max(found[0]["weight"].to_pylist()) > 0:
+        if found is not None and pc.max(found[0]["weight"]).as_py() > 0:
             interval = bootstrap_interval(found[0], entry.average)
             figures[entry.name] = Figure(interval, found[1], None, entry.name in contender.contaminated)
     return Line(contender.display_name, contender, readout, figures)
@@ -148,22 +155,27 @@ def _is_better(
         return False
     sides = [_at_table_depth(rows, story, entry, line.story, line.readout) for line in (one, other) if line.story]
     tables = [side[0] for side in sides if side is not None]
-    seeds = set.intersection(*(set(table["seed"].to_pylist()) for table in tables))
+    seeds = set.intersection(*(set(pc.unique(table["seed"]).to_pylist()) for table in tables))
     if len(tables) < 2 or not seeds:
         return False
-    a, b = (pa.concat_tables([select(table, seed=seed) for seed in sorted(seeds)]) for table in tables)
+    clips = set.intersection(*(set(pc.unique(table["clip"]).to_pylist()) for table in tables))
+    if not clips:
+        return False
+    # a clip that one of both could not decode says nothing of their difference
+    shared = [table.filter(pc.is_in(table["clip"], pa.array(sorted(clips)))) for table in tables]
+    a, b = (pa.concat_tables([select(table, seed=seed) for seed in sorted(seeds)]) for table in shared)
     difference = paired_difference(a, b, entry.average)
     return difference.low > 0 if metric.higher_is_better else difference.high < 0
 
 
 def _controls(rows: Rows, story: BenchmarkStory) -> list[Line]:
-    names = sorted({name for name in rows.table["backbone"].to_pylist() if name.startswith("control:")})
+    names = sorted(name for name in pc.unique(rows.table["backbone"]).to_pylist() if name.startswith("control:"))
     lines = []
     for name in names:
         figures = {}
         for entry in story.entries:
             table = select(rows.table, entry=entry.name, metric=entry.headline_metric, backbone=name)
-            if table.num_rows and max(table["weight"].to_pylist()) > 0:
+            if table.num_rows and pc.max(table["weight"]).as_py() > 0:
                 figures[entry.name] = Figure(bootstrap_interval(table, entry.average), None)
         lines.append(Line(name.removeprefix("control:").replace("_", " "), None, "none", figures))
     return lines

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import pyarrow.compute as pc
+
 from fourd.report.benchmark.figures import Part, depths_of, metric_of, rows_of
 from fourd.report.benchmark.story import BenchmarkStory, ContenderStory, EntryStory
 from fourd.report.plots import svg
@@ -103,7 +105,7 @@ def _depth_curve(rows: Rows, entry: EntryStory, contender: ContenderStory, reado
     points = tuple(
         (depth, bootstrap_interval(select(table, depth=depth), entry.average, num_resamples=500))
         for depth in depths_of(table)
-        if max(select(table, depth=depth)["weight"].to_pylist()) > 0
+        if pc.max(select(table, depth=depth)["weight"]).as_py() > 0
     )
     return DepthCurve(contender.display_name, readout, points)
 
