@@ -28,23 +28,25 @@ _FILM_S = 30.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Hold what a unit is expected to take, in seconds: its backbone's passes, its readouts' steps."""
+    """Hold what a unit is expected to take, in seconds: its backbone's passes, its readouts' steps, reading clips."""
 
     backbone_s: float
     readouts_s: float
+    reading_s: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """Add both up."""
-        return self.backbone_s + self.readouts_s
+        """Add all up."""
+        return self.backbone_s + self.readouts_s + self.reading_s
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """Hold the seconds of one batch: the backbone forward alone, and a whole step of training."""
+    """Hold the seconds of one batch: the backbone forward alone, a whole step of training, reading its clips."""
 
     forward_s: float
     step_s: float
+    read_s: float = 0.0
 
 
 def estimate(units: Sequence[AnyUnit], means: Means) -> list[Cost]:
@@ -91,10 +93,13 @@ def _cost(unit: Unit, tried: _Tried, sizes: dict[str, int]) -> Cost:
     scored = (sizes["test"] + chosen_by) / training.batch_size
     if unit.cached:
         seen = (sizes["train"] + sizes["test"] + chosen_by) / training.batch_size
-        return Cost(seen * tried.forward_s, (training.steps + scored) * readouts_s)
+        reading_s = (seen + training.steps + scored) * tried.read_s
+        return Cost(seen * tried.forward_s, (training.steps + scored) * readouts_s, reading_s)
+    reading_s = (training.steps + scored) * tried.read_s
     if unit.use == "frozen":
-        return Cost((training.steps + scored) * tried.forward_s, (training.steps + scored / 3) * readouts_s)
-    return Cost(training.steps * tried.step_s + scored * tried.forward_s, 0.0)
+        backbone_s = (training.steps + scored) * tried.forward_s
+        return Cost(backbone_s, (training.steps + scored / 3) * readouts_s, reading_s)
+    return Cost(training.steps * tried.step_s + scored * tried.forward_s, 0.0, reading_s)
 
 
 def _try(unit: Unit, means: Means) -> _Tried:
@@ -103,11 +108,14 @@ def _try(unit: Unit, means: Means) -> _Tried:
     probe = materialise(probe_config(replace(unit, cached=False)), device, unit.seed)
     assert isinstance(probe, Probe)
     size = unit.exam.training(unit.use).batch_size
-    batch = to_device(next(loader.in_order(unit.exam.train.build(), size, unreadable=[])), device)
+    train = unit.exam.train.build()
+    began = time.perf_counter()
+    batch = to_device(next(loader.in_order(train, size, unreadable=[])), device)
+    read_s = (time.perf_counter() - began) / max(means.num_workers, 1)
     with reproducible(device), autocast(device, unit.precision):
         step_s = _timed(lambda: _step(probe, batch), device)
         forward_s = _timed(lambda: _forward(probe, unit, batch), device)
-    return _Tried(forward_s, step_s)
+    return _Tried(forward_s, step_s, read_s)
 
 
 def _step(probe: Probe, batch: Batch) -> None:

@@ -155,13 +155,12 @@ def _say_what_will_be_done(matrix: Matrix, out: Path, means: Means) -> list[floa
     for contender in matrix.contenders:
         print(f"  {contender.backbone}: {_described(contender)}")
     costs = dict(zip(todo, estimate(todo, means), strict=True))
-    backbone_s, readouts_s = (
-        sum(getattr(cost, name) for cost in costs.values()) for name in ("backbone_s", "readouts_s")
-    )
+    names = ("backbone", "readouts", "reading")
+    parts = {name: sum(getattr(cost, f"{name}_s") for cost in costs.values()) for name in names}
     if todo:
         print(
-            f"this will take about {duration(backbone_s + readouts_s)} here: backbones {duration(backbone_s)}, "
-            f"frozen readouts {duration(readouts_s)}",
+            f"this will take about {duration(sum(parts.values()))} here: backbones {duration(parts['backbone'])}, "
+            f"frozen readouts {duration(parts['readouts'])}, reading clips {duration(parts['reading'])}",
             flush=True,
         )
     return [costs[unit].seconds if unit in costs else 0.0 for unit in matrix.units]
