@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from fourd import loader
-from fourd.metrics import object_masks
+from fourd.metrics.segmentation import segmentation
 from fourd.parallel import Precision, autocast, reproducible
 from fourd.results import Cell, Rows, tabulate
 from fourd.telemetry import StepProgress
@@ -55,22 +55,17 @@ def propagate(
     stands in their place. It is answered itself, from its own mask. Memory grows with the square of the grid.
     """
     h, w = features.shape[1:3]
-    near = _near(h, w, config.radius).to(features.device)
+    unit = F.normalize(features.flatten(1, 2).float(), dim=-1)
+    near = _near(h, w, config.radius).to(unit.device)
     numbers = first_mask.unique().tolist()
-    first = (_directions(features[0]), _shrunk(first_mask, numbers, (h, w)).to(features.device))
+    first = (unit[0], _shrunk(first_mask, numbers, (h, w)).to(unit.device))
     context = deque([first] * config.num_context, config.num_context)
     masks = []
-    for grid in features:
-        frame = _directions(grid)
+    for frame in unit:
         shares = _mixed(frame, [first, *context], near, config)
         context.append((frame, shares))
         masks.append(_enlarged(shares, numbers, (h, w), first_mask))
     return torch.stack(masks)
-
-
-def _directions(grid: Float[Tensor, "h w D"]) -> Float[Tensor, "cells D"]:
-    """Give the features of cells, of length 1; frame by frame, since a film is large."""
-    return F.normalize(grid.flatten(0, 1).float(), dim=-1)
 
 
 def _near(h: int, w: int, radius: int) -> Bool[Tensor, "cells cells"]:
@@ -130,20 +125,11 @@ def evaluate_label_propagation(
     """Score how well a frozen encoder's features at `cell.depth` follow the objects of every film.
 
     The dataset gives whole films with an `ObjectMasks` query and target, such as `davis`. Films are encoded in windows
-    of the encoder's own length, joined by `fourd.windows.RULE`; between steps that cover several frames, features are
-    interpolated, over the seams of windows too (the notebook pads the last window and keeps to each). Masks are
-    compared in the target's size. excluded: where films that cannot be read are listed; None lets the first end it.
-    Raises ValueError where the cell names no depth, and where no film is left.
-
-    Example::
-
-        backbone, films = config.build().eval(), davis.base("data/davis").build()
-        cell = Cell("suite", "davis_objects", "dinov3", "a.safetensors", READOUT, "segmentation", 0.95, 12, 0)
-        rows = evaluate_label_propagation(backbone, films, cell, LabelPropagationConfig())
-        results.mean(results.select(rows.table, metric="j_and_f_mean")).weighted_mean  # over all objects
+    of the encoder's own length; between steps that cover several frames, features are interpolated. Masks are compared
+    in the target's size. excluded: where films that cannot be read are listed; None lets the first end it. Raises
+    ValueError where no film is left.
     """
-    if cell.depth is None:
-        raise ValueError("cell.depth is None; expected the depth at which features are read, 0 < depth <= 1")
+    assert cell.depth is not None
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     collected: list[Rows] = []
     with reproducible(device), StepProgress(f"follow objects, {cell.backbone}", len(dataset)) as progress:
@@ -153,7 +139,7 @@ def evaluate_label_propagation(
             of_frames = _one_for_each_frame(features.grid[0].float(), batch.video.shape[1], backbone)
             sample = batch.tasks[0]
             masks = _of_size(propagate(of_frames, sample.query.index[0, 0], config), sample.target.index.shape[2:])
-            scores = object_masks(masks[None], sample.target.index.to(device))
+            scores = segmentation(masks[None], sample.target.index.to(device))
             collected.append(tabulate(cell, batch.key, batch.group, scores))
             progress.update(len(collected), batch.key[0])
     if not collected:

@@ -133,9 +133,3 @@ def test_steps_of_several_frames_and_masks_of_another_size_are_met(tmp_path: Pat
     backbone = replace(mean_pixel.base(), patch=patch, num_frames=4, size=(64, 64), width=3).build().eval()
     rows = evaluate_label_propagation(backbone, config.build(), CELL, LabelPropagationConfig(num_nearest=3), "fp32")
     assert min(results.select(rows.table, metric="j_mean")["score"].to_pylist()) > (0.75 if frames == 1 else 0.5)
-
-
-def test_a_cell_without_a_depth_is_refused(tmp_path: Path):
-    films, backbone = files.write(tmp_path).build(), mean_pixel.base().build()
-    with pytest.raises(ValueError, match=r"cell\.depth is None"):
-        evaluate_label_propagation(backbone, films, replace(CELL, depth=None), LabelPropagationConfig())

@@ -125,14 +125,7 @@ class Davis(LabelledDataset):
         return Labelled(video=frames_of(pictures, recording.key), time_s=torch.from_numpy(frames / FPS))
 
     def read(self, index: int, rng: np.random.Generator) -> Batch:
-        """Read a film: the query is the first frame's mask, the target all masks.
-
-        Raises ValueError for a sampling that may choose among the frames.
-        """
-        if not isinstance(self.config.sampling, WholeFilm):  # not sooner: films can be listed and counted with any
-            raise ValueError(
-                f"DavisConfig.sampling: found {self.config.sampling}; expected WholeFilm(), since all masks are given"
-            )
+        """Read a film: the query is the first frame's mask, the target all masks."""
         batch = super().read(index, rng)
         recording, _ = self.locate(index)
         masks = self._masks(recording.source)

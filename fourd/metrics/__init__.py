@@ -1,4 +1,4 @@
-"""Scores of predictions: depth, point tracks, box tracks, camera poses, classes, masks of objects.
+"""Scores of predictions: depth, point tracks, box tracks, camera poses, classes.
 
 Pure functions, batched over clips. Each gives per clip a score and the weight that the clip has in a
 weighted mean; a clip where a metric is not defined has weight 0 and score 0. What is not `valid` is
@@ -28,7 +28,6 @@ from fourd.metrics.poses import (
     pose_auc,
     pose_auc_metric,
 )
-from fourd.metrics.segmentation import SEGMENTATION, boundary_f, object_masks, region_similarity
 from fourd.metrics.trajectories import TRAJECTORY, TrajectoryAlignment, trajectory
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "CAMERA_POSE",
     "DEPTH",
     "POINT_DISTANCE",
-    "SEGMENTATION",
     "TAP_VID",
     "THRESHOLDS_PX",
     "TOP_1",
@@ -47,15 +45,12 @@ __all__ = [
     "QueryMode",
     "TrajectoryAlignment",
     "area_under_recall",
-    "boundary_f",
     "box_tracks",
     "camera_pose",
     "depth",
-    "object_masks",
     "point_distance",
     "pose_auc",
     "pose_auc_metric",
-    "region_similarity",
     "tap_vid",
     "to_raster",
     "top_k",

@@ -19,34 +19,30 @@ BOUNDARY_TOLERANCE = 0.008
 """How far boundaries may lie apart, as a share of the picture's diagonal; rounded up to whole pixels."""
 
 
-def object_masks(pred: UInt8[Tensor, "B T H W"], true: UInt8[Tensor, "B T H W"]) -> tuple[Score, ...]:
+def segmentation(pred: UInt8[Tensor, "B T H W"], true: UInt8[Tensor, "B T H W"]) -> tuple[Score, ...]:
     """Score the numbers of objects that pixels show, 0 for the ground, as DAVIS-2017 does.
 
     The first frame, whose mask is given, and the last do not count. A film's score is the mean over its frames, then
-    over the objects of its first true mask, since one that comes later is not asked for; its weight is their number, so
-    that the weighted mean over films is the benchmark's mean over all objects. Where an object is in neither mask of a
-    frame, both measures are 1; where it is in one of them alone, 0. A film without an object or a frame that counts has
-    weight 0. Source: Pont-Tuset et al., The 2017 DAVIS challenge on video object segmentation, and its evaluation code
-    (which also counts the numbers that are left out below the highest; DAVIS leaves out none, from memory).
+    over the objects that its true masks hold; its weight is their number, so that the weighted mean over films is the
+    benchmark's mean over all objects. Source: Pont-Tuset et al., The 2017 DAVIS challenge on video object segmentation,
+    and its evaluation code.
     """
     films = [_film(*masks) for masks in zip(pred, true, strict=True)]
-    region, boundary, weight = torch.tensor(films, dtype=torch.float64).reshape(-1, 3).unbind(1)
+    region, boundary, weight = (torch.stack(values) for values in zip(*films, strict=True))
     values = ((region + boundary) / 2, region, boundary)
     return tuple(Score(metric, value, weight) for metric, value in zip(SEGMENTATION, values, strict=True))
 
 
-def _film(pred: Tensor, true: Tensor) -> tuple[float, float, float]:
+def _film(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Average J and F over frames, then objects, and count the objects."""
-    if len(true) < 3:
-        return 0.0, 0.0, 0.0
-    numbers = [number for number in true[0].unique().tolist() if number]
-    if not numbers:
-        return 0.0, 0.0, 0.0
+    numbers = [number for number in true.unique().tolist() if number]
+    if not numbers or len(true) < 3:
+        return (true.new_zeros((), dtype=torch.float64),) * 3
     pairs = [(pred[1:-1] == number, true[1:-1] == number) for number in numbers]
     region, boundary = (
         torch.stack([measure(*pair).mean() for pair in pairs]).mean() for measure in (region_similarity, boundary_f)
     )
-    return float(region), float(boundary), float(len(numbers))
+    return region, boundary, region.new_tensor(float(len(numbers)))
 
 
 def region_similarity(pred: Bool[Tensor, "T H W"], true: Bool[Tensor, "T H W"]) -> Float64[Tensor, " T"]:

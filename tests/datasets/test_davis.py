@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from fourd.datasets._sampling import RandomWindow, Sampling, Windows
 from fourd.doctor.examine import ExamineConfig, examine
 from fourd.doctor.readers import find_reader
 from fourd.media import UnreadableVideo
@@ -64,12 +63,6 @@ def test_a_film_with_a_gap_is_listed(tmp_path: Path):
 def test_crops_and_flips_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="expected whole pictures"):
         replace(files.write(tmp_path), flip=True)
-
-
-@pytest.mark.parametrize("sampling", [Windows(), RandomWindow(2)])
-def test_a_part_of_a_film_is_not_given_with_the_masks_of_all(tmp_path: Path, sampling: Sampling):
-    with pytest.raises(ValueError, match=r"DavisConfig\.sampling: found .*Window.*; expected WholeFilm"):
-        read(tmp_path, sampling=sampling, num_frames=files.NUM_FRAMES)
 
 
 def test_the_doctor_examines_it(tmp_path: Path):

@@ -36,7 +36,6 @@ def test_an_unknown_convention_is_an_error_that_names_the_known_ones():
 def test_no_two_metrics_share_a_name():
     families = [*metrics.DEPTH.values(), *metrics.TAP_VID.values(), *metrics.TRAJECTORY.values()]
     families += [(metrics.POINT_DISTANCE,), metrics.BOX_TRACKS, metrics.CAMERA_POSE, (metrics.TOP_1, metrics.TOP_5)]
-    families += [metrics.SEGMENTATION]
     conventions = ("vggt", "kauldron", "superglue")
     families += [tuple(metrics.pose_auc_metric(k, name) for k in (5, 30) for name in conventions)]
     names = [metric.name for family in families for metric in family]

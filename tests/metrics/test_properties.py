@@ -233,23 +233,6 @@ def test_names_of_classes_and_the_order_of_clips_do_not_change_top_k(seed: int, 
     assert_same((metrics.top_k(logits[order], label[order], k),), of_clips((scored,), order))
 
 
-@few
-@given(seed=seeds)
-def test_names_of_objects_and_the_order_of_films_do_not_change_their_scores(seed: int):
-    generator = torch.Generator().manual_seed(seed)
-    masks = torch.randint(0, 4, (2, CLIPS, FRAMES, 6, 9), generator=generator, dtype=torch.uint8)
-    scored = metrics.object_masks(*masks)
-    assert all(score.score.isfinite().all() for score in scored)
-    renamed = torch.cat([torch.zeros(1, dtype=torch.long), 1 + permutation(3, seed)]).to(torch.uint8)
-    assert_same(metrics.object_masks(*renamed[masks.long()]), scored)
-    order = permutation(CLIPS, seed)
-    assert_same(metrics.object_masks(*masks[:, order]), of_clips(scored, order))
-    for clip in range(CLIPS):
-        one = slice(clip, clip + 1)
-        assert_same(metrics.object_masks(*masks[:, one]), of_clips(scored, one))
-    assert [score.score.shape for score in metrics.object_masks(*masks[:, :0])] == [(0,)] * 3
-
-
 def test_every_metric_has_these_properties():
     """A metric that is added to a family or to the package is tested here, or this test says so."""
     tested = {score.metric for family in FAMILIES for score in family.score(*drawn(family, 0))}

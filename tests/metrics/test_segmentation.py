@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fourd.metrics.segmentation import boundary_f, object_masks, region_similarity
+from fourd.metrics.segmentation import boundary_f, region_similarity, segmentation
 
 
 def square(left: int, top: int = 10, side: int = 20, size: int = 64) -> Tensor:
@@ -42,7 +42,7 @@ def test_outlines_may_be_off_by_the_tolerance():
 
 def test_the_first_and_the_last_frame_do_not_count():
     true, pred = film(10, 10, 10, 10), film(40, 10, 10, 40)
-    assert [float(score.score) for score in object_masks(pred, true)] == [1.0, 1.0, 1.0]
+    assert [float(score.score) for score in segmentation(pred, true)] == [1.0, 1.0, 1.0]
 
 
 def test_objects_count_alike_however_large_and_weigh_by_their_number():
@@ -50,34 +50,19 @@ def test_objects_count_alike_however_large_and_weigh_by_their_number():
     true[:, :, 50:52, 50:52] = 2
     pred = true.clone()
     pred[:, 1:, 50:52, 50:52] = 0
-    joint, region, outline = object_masks(pred, true)
+    joint, region, outline = segmentation(pred, true)
     assert (float(region.score), float(region.weight)) == (0.5, 2.0)
     assert float(joint.score) == pytest.approx((float(region.score) + float(outline.score)) / 2)
 
 
 def test_exchanging_numbers_changes_what_is_right():
     true, pred = film(10, 10, 10), film(10, 10, 10, number=2)
-    assert float(object_masks(pred, true)[1].score) == 0.0
-
-
-def test_an_object_that_comes_later_is_not_asked_for():
-    true = film(5, 5, 5, 5)
-    pred = true.clone()
-    true[:, 1:, 50:52, 50:52] = 2
-    assert [(float(score.score), float(score.weight)) for score in object_masks(pred, true)] == [(1.0, 1.0)] * 3
-
-
-def test_an_object_that_has_left_is_right_where_nothing_is_claimed():
-    true = film(5, 5, 5, 5, 5)
-    true[:, 2:] = 0
-    assert [float(score.score) for score in object_masks(true, true)] == [1.0, 1.0, 1.0]
-    claimed = film(5, 5, 5, 5, 5)
-    assert [float(score.score) for score in object_masks(claimed, true)] == pytest.approx([1 / 3] * 3)
+    assert float(segmentation(pred, true)[1].score) == 0.0
 
 
 def test_a_film_without_objects_has_no_weight():
     nothing = torch.zeros(1, 4, 64, 64, dtype=torch.uint8)
-    assert [float(score.weight) for score in object_masks(nothing, nothing)] == [0.0, 0.0, 0.0]
+    assert [float(score.weight) for score in segmentation(nothing, nothing)] == [0.0, 0.0, 0.0]
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
@@ -120,8 +105,8 @@ def test_boundaries_are_those_of_the_definition(size: tuple[int, int]):
 
 def test_films_of_a_batch_are_scored_by_themselves_and_short_ones_have_no_weight():
     true, pred = film(10, 10, 10), film(10, 14, 10)
-    alone = [object_masks(p, t) for p, t in ((pred, true), (true, true))]
-    both = object_masks(torch.cat([pred, true]), torch.cat([true, true]))
+    alone = [segmentation(p, t) for p, t in ((pred, true), (true, true))]
+    both = segmentation(torch.cat([pred, true]), torch.cat([true, true]))
     for number, scores in enumerate(alone):
         assert [float(score.score[number]) for score in both] == [float(score.score) for score in scores]
-    assert [float(score.weight) for score in object_masks(film(10, 10), film(10, 10))] == [0.0, 0.0, 0.0]
+    assert [float(score.weight) for score in segmentation(film(10, 10), film(10, 10))] == [0.0, 0.0, 0.0]
