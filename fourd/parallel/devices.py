@@ -1,7 +1,4 @@
-"""From a description to a model on a device, with every parameter set and nothing left by chance.
-
-The order is fixed: build on the meta device, give it memory, fill that with NaN, initialise, check.
-"""
+"""A device, the precision that is computed in, and sums that run in a fixed order."""
 
 from __future__ import annotations
 
@@ -12,54 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from fourd.types import Batch, Config, Objective, map_tensors
+from fourd.types import Batch, map_tensors
 
 Precision = Literal["bf16", "fp32"]
 
 # numbers of glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-
-
-def materialise(config: Config[Objective], device: torch.device, seed: int) -> Objective:
-    """Build an objective and fill all of its parameters; raise RuntimeError naming those left unset."""
-    with torch.device("meta"):
-        objective = config.build()
-    objective.to_empty(device=device)
-    with torch.no_grad():
-        for tensor in (*objective.parameters(), *objective.buffers()):
-            if (unset := _unset_value(tensor)) is not None:
-                tensor.fill_(unset)
-    objective.init_weights(torch.Generator(device).manual_seed(seed))
-    require_finite(objective)
-    return objective
-
-
-def require_finite(objective: Objective) -> None:
-    """Raise RuntimeError when a parameter or a buffer holds a number that is not finite, or was never set."""
-    named = (*objective.named_parameters(), *objective.named_buffers())
-    unset = [name for name, value in named if _holds_unset(value)]
-    if unset:
-        raise RuntimeError(
-            f"{len(unset)} parameters of {type(objective).__name__} hold numbers that are not finite, or were never "
-            f"set: {unset[:5]}; its init_weights must fill every parameter and buffer"
-        )
-
-
-def _unset_value(tensor: Tensor) -> float | int | None:
-    """Choose what marks a tensor as never set: NaN, or the least whole number, if no index can be it."""
-    if tensor.is_floating_point():
-        return torch.nan
-    return torch.iinfo(tensor.dtype).min if tensor.dtype.is_signed else None
-
-
-def _holds_unset(tensor: Tensor) -> bool:
-    if tensor.is_floating_point():
-        return not bool(torch.isfinite(tensor).all())
-    unset = _unset_value(tensor)
-    return unset is not None and bool((tensor == unset).any())
 
 
 def find_device(name: str) -> torch.device:
