@@ -25,13 +25,14 @@ class ClipsConfig(DatasetConfig):
     failing: tuple[int, ...] = ()
     hanging: tuple[int, ...] = ()
     crashing: tuple[int, ...] = ()
+    shape: tuple[int, int, int] = (2, 4, 4)
 
     def build(self) -> Clips:
         return Clips(self)
 
 
 class Clips(Dataset):
-    """Give clips of 2 frames of 4 x 4 pixels; `time_s` and `seed` are drawn at each reading."""
+    """Give clips of 2 frames of 4 x 4 pixels, or of another shape; `time_s` and `seed` are drawn at each reading."""
 
     def __init__(self, config: ClipsConfig) -> None:
         self.config = config
@@ -50,7 +51,8 @@ class Clips(Dataset):
         if index in self.config.hanging:
             time.sleep(600)
         number = self.config.first + index
-        video = np.random.default_rng(number).integers(256, size=(1, 2, 3, 4, 4), dtype=np.uint8)
+        frames, *size = self.config.shape
+        video = np.random.default_rng(number).integers(256, size=(1, frames, 3, *size), dtype=np.uint8)
         name = (f"clip-{number}",)
-        time_s = torch.from_numpy(rng.random((1, 2), np.float32))
+        time_s = torch.from_numpy(rng.random((1, frames), np.float32))
         return Batch(torch.from_numpy(video), time_s, name, name, torch.from_numpy(rng.integers(2**62, size=1)))

@@ -11,9 +11,12 @@ from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from fourd import checkpoint
+from fourd.checkpoint import Saver, state_of
 from fourd.optim import OptimConfig, build_optimizer
+from fourd.parallel import Ranks
 from tests.small_runs import LineConfig
 
+ALONE = Ranks(0, 1, 1, torch.device("cpu"))
 X = torch.linspace(-1, 1, 96 * 4).reshape(4, 96)
 
 
@@ -39,6 +42,11 @@ class Trained:
         return {name: value.clone() for name, value in state.items()}
 
 
+def save(directory: Path, step: int, trained: Trained) -> None:
+    with Saver(directory, ALONE) as saver:
+        saver.save(step, state_of(trained.module, trained.optimizer), {})
+
+
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -50,17 +58,17 @@ def three(tmp_path: Path) -> dict[int, dict[str, torch.Tensor]]:
     trained, states = Trained(), {}
     for step in (1, 2, 3):
         trained.step()
-        checkpoint.save(tmp_path, step, trained.module, trained.optimizer)
+        save(tmp_path, step, trained)
         states[step] = trained.state()
     return states
 
 
 def restored(directory: Path) -> tuple[Trained, int]:
-    found = checkpoint.newest(directory)
+    found = checkpoint.newest(directory, ALONE)
     assert found is not None
     trained = Trained(seed=1)
-    checkpoint.restore(found[0], trained.module, trained.optimizer)
-    return trained, found[1]
+    checkpoint.restore(found.path, trained.module, trained.optimizer, ALONE)
+    return trained, found.step
 
 
 def test_the_two_newest_are_kept(three, tmp_path):
@@ -68,8 +76,8 @@ def test_the_two_newest_are_kept(three, tmp_path):
 
 
 def test_nothing_saved_is_nothing_found(tmp_path):
-    assert checkpoint.newest(tmp_path) is None
-    assert checkpoint.newest(tmp_path / "missing") is None
+    assert checkpoint.newest(tmp_path, ALONE) is None
+    assert checkpoint.newest(tmp_path / "missing", ALONE) is None
 
 
 def test_weights_moments_and_counts_come_back_and_go_on_alike(three, tmp_path):
@@ -119,17 +127,17 @@ def test_a_missing_file_leads_to_the_one_before(three, tmp_path, caplog, name):
     assert f"{name} is missing" in caplog.text or f"no {name}" in caplog.text
 
 
-def test_a_wrong_step_in_the_manifest_misleads_nobody(three, tmp_path):
+def test_a_wrong_step_in_the_manifest_is_noticed(three, tmp_path):
     path = tmp_path / "step_00000003/manifest.json"
     path.write_text(path.read_text().replace('"step": 3', '"step": 7'))
-    assert restored(tmp_path)[1] == 3
+    assert restored(tmp_path)[1] == 2
 
 
 def test_nothing_starts_over_when_all_are_damaged(three, tmp_path):
     for path in tmp_path.iterdir():
         (path / "manifest.json").unlink()
     with pytest.raises(ValueError, match="every checkpoint in"):
-        checkpoint.newest(tmp_path)
+        checkpoint.newest(tmp_path, ALONE)
 
 
 def test_a_torn_folder_is_ignored_and_then_replaced(three, tmp_path):
@@ -139,7 +147,7 @@ def test_a_torn_folder_is_ignored_and_then_replaced(three, tmp_path):
     trained, step = restored(tmp_path)
     assert step == 3
     trained.step()
-    checkpoint.save(tmp_path, 4, trained.module, trained.optimizer)
+    save(tmp_path, 4, trained)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000003", "step_00000004"]
     assert_same(restored(tmp_path)[0].state(), trained.state())
 
@@ -148,7 +156,7 @@ def test_a_damaged_checkpoint_is_written_again_at_its_step(three, tmp_path):
     (tmp_path / "step_00000003/manifest.json").unlink()
     trained, _ = restored(tmp_path)
     trained.step()
-    checkpoint.save(tmp_path, 3, trained.module, trained.optimizer)
+    save(tmp_path, 3, trained)
     again, step = restored(tmp_path)
     assert step == 3
     assert_same(again.state(), three[3])
@@ -159,4 +167,4 @@ def test_a_network_of_another_shape_is_refused(three, tmp_path):
     other.module.head = nn.Linear(8, 3)
     other.optimizer = build_optimizer(other.module, OptimConfig())
     with pytest.raises(CheckpointException, match=r"(?i)size"):
-        checkpoint.restore(tmp_path / "step_00000003", other.module, other.optimizer)
+        checkpoint.restore(tmp_path / "step_00000003", other.module, other.optimizer, ALONE)

@@ -41,7 +41,7 @@ def test_the_tree_keeps_its_layers():
 
 
 def test_a_model_that_imports_the_trainer_is_refused(copy):
-    add(copy / "fourd/trainer.py", "")
+    add(copy / "fourd/trainer/__init__.py", "")
     add(copy / "fourd/layers.py", "import fourd.trainer")
     result = lint_imports(copy)
     assert result.returncode != 0

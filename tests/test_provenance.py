@@ -37,7 +37,7 @@ def test_a_config_survives_json(name):
 
 def test_every_part_carries_its_type():
     described = describe(run())
-    assert described["type"] == "fourd.trainer:RunConfig"
+    assert described["type"] == "fourd.trainer.config:RunConfig"
     assert described["objective"] == {
         "type": "tests.small_runs:LineConfig",
         "poisoned": [],

@@ -56,7 +56,7 @@ def test_places_of_files_are_free_wherever_they_stand_and_what_is_read_from_them
         films = VideoFilesConfig(root, num_frames=4, size=size, index_path=f"{root}.parquet")
         return MixtureConfig((Part("noise", ClipsConfig()), Part("films", films, weight)))
 
-    free = trainer._FREE_TO_CHANGE
+    free = trainer.FREE_TO_CHANGE
     claim(tmp_path, run(data=mixture("a"), held_out=mixture("b")), free)
     claim(tmp_path, run(data=mixture("c"), held_out=mixture("d")), free)
     for other, field in (

@@ -125,7 +125,7 @@ def test_stopped_before_the_picture_a_pretraining_is_finished_later(tmp_path, fi
     """What is there when the weights are is complete: the picture of a study never goes missing."""
     config = small_study()
     with monkeypatch.context() as patch:
-        patch.setattr("fourd.trainer.Image.fromarray", stop_at(1, None))
+        patch.setattr("fourd.trainer.finish.Image.fromarray", stop_at(1, None))
         with pytest.raises(KeyboardInterrupt):
             run_study(config, tmp_path, range(1))
     run_study(config, tmp_path, range(1))

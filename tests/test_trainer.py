@@ -19,12 +19,15 @@ from safetensors.torch import load_file
 from fourd import parallel, trainer, weights
 from fourd.backbones import video_vit
 from fourd.objectives import probe
+from fourd.parallel import Ranks
 from fourd.storage import StorageError
-from fourd.trainer import fit
+from fourd.trainer import fit, loop
+from fourd.trainer.finish import held_out_loss
 from fourd.types import Objective
 from tests.small_runs import ClipsConfig, HollowConfig, LineConfig, ProbeClipsConfig, run
 
 ROOT = Path(__file__).parents[1]
+ALONE = Ranks(0, 1, 1, torch.device("cpu"))
 SPEED = ("clips_per_s", "unique_clips_per_s", "data_wait")
 
 
@@ -47,7 +50,9 @@ KILL_AGAIN_AND_AGAIN = """
 import os, random, signal, sys, time
 from pathlib import Path
 from fourd import checkpoint
-from fourd.trainer import fit
+from fourd.parallel import Ranks
+from fourd.trainer import fit, loop
+from fourd.trainer.finish import held_out_loss
 from tests.small_runs import long_run
 
 def die(*ignored):
@@ -127,8 +132,8 @@ def test_a_finetuned_backbone_with_idle_blocks_goes_on(tmp_path, monkeypatch):
     whole = run(config, data, steps=4, save_every=2, batch_size=2)
     fit(whole, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "finish", stop)
-        patch.setattr(trainer, "clip_gradients", stop_at(3))
+        patch.setattr(loop, "finish", stop)
+        patch.setattr(loop, "clip_gradients", stop_at(3))
         with pytest.raises(KeyboardInterrupt):
             fit(whole, tmp_path / "stopped")
     fit(whole, tmp_path / "stopped")
@@ -143,7 +148,7 @@ def stop(*ignored: Any) -> None:
 
 def stop_at(step: int) -> Any:
     """Make a `clip_gradients` that stops the run at a step."""
-    real, calls = trainer.clip_gradients, []
+    real, calls = loop.clip_gradients, []
 
     def clip(*arguments: Any) -> Any:
         calls.append(1)
@@ -211,9 +216,11 @@ def weights_at(config: trainer.RunConfig, folder: Path, step: int) -> dict[str, 
     return dict(fit(dataclasses.replace(config, steps=step), folder / f"{step}").state_dict())
 
 
-def test_three_in_a_row_stop_the_run(tmp_path):
+def test_three_in_a_row_go_back_and_three_more_stop_the_run(tmp_path):
     config = run(LineConfig(poisoned=tuple(f"clip-{n}" for n in range(12))), log_every=1)
-    with pytest.raises(FloatingPointError, match=r"3 times in a row, last at step 3 on \('clip-\d+'.*learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"last of them step 3 on \('clip-\d+'.*gone back.*step 3.*learning_rate"
+    ):
         fit(config, tmp_path)
     assert [line["skipped"] for line in lines_of(tmp_path)] == [1, 1, 1]
     assert not (tmp_path / "final").exists()
@@ -282,7 +289,7 @@ def test_held_out_loss_is_recorded_and_changes_nothing(tmp_path):
 
 
 def test_held_out_loss_of_nothing_is_recorded_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "held_out_loss", lambda *ignored: 0.0)
+    monkeypatch.setattr(loop, "held_out_loss", lambda *ignored: 0.0)
     fit(run(held_out=ClipsConfig(6), log_every=100, save_every=100, held_out_every=3), tmp_path)
     assert [line["step"] for line in lines_of(tmp_path) if line.get("held_out_loss") == 0] == [3, 6, 8]
 
@@ -292,8 +299,7 @@ def test_held_out_loss_is_the_mean_over_all_clips_whatever_the_batch_size(tmp_pa
     config = run(held_out=ClipsConfig(7, first=100), precision="fp32")
     objective, dataset = start_of(config), config.held_out.build()
     found = [
-        trainer.held_out_loss(objective, dataset, replace(config, batch_size=size), tmp_path, torch.device("cpu"))
-        for size in (1, 4, 7, 30)
+        held_out_loss(objective, dataset, replace(config, batch_size=size), tmp_path, ALONE) for size in (1, 4, 7, 30)
     ]
     assert found == pytest.approx([found[0]] * 4, rel=1e-5)
 
@@ -413,7 +419,7 @@ def test_gradients_are_scaled_down_to_the_norm(norm, expected):
     for parameter in line.parameters():
         parameter.grad = torch.zeros_like(parameter)
     line.unused.grad = torch.tensor([3.0, 0.0, 4.0])
-    assert float(trainer.clip_gradients(line, norm)) == 5
+    assert float(loop.clip_gradients(line, norm)) == 5
     assert float(line.unused.grad.norm()) == pytest.approx(expected, rel=1e-4)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +56,7 @@ class _Positions(torch.utils.data.Dataset[Loaded | _Failed]):
         self.dataset, self.order, self.batch_size = dataset, order, batch_size
         # which clip each worker reads, in memory that outlives it: a worker that dies cannot say it
         self.being_read = torch.full((num_workers,), _NONE, dtype=torch.int64).share_memory_()
+        self.pids = torch.full((num_workers,), _NONE, dtype=torch.int64).share_memory_()
 
     def __getitem__(self, position: int) -> Loaded | _Failed:
         draw = self.order.draw(position)
@@ -100,7 +105,7 @@ def batches(
     dataset: Dataset,
     batch_size: int,
     seed: int,
-    steps: range,
+    steps: Sequence[int],
     num_workers: int = 0,
     *,
     shuffle: Shuffle | None = None,
@@ -131,8 +136,17 @@ def batches(
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
         timeout=timeout_s if num_workers else 0.0,
+        worker_init_fn=_leave_signals_to_the_trainer if num_workers else None,
     )
     return Batches(iter(reader), timeout_s, positions)
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Go on reading when a scheduler signals all processes of a run: the trainer saves, and ends its workers."""
+    info: Any = torch.utils.data.get_worker_info()
+    info.dataset.pids[worker] = os.getpid()
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def once(dataset: Dataset, batch_size: int, num_clips: int, seed: int = 0) -> Iterator[Loaded]:
@@ -148,7 +162,7 @@ class _Slots:
     """List the positions that a rank reads together, made as they are asked for: a run may have millions of steps."""
 
     batch_size: int
-    steps: range
+    steps: Sequence[int]
     rank: int
     world: int
     micro: int
@@ -183,14 +197,31 @@ class Batches(Iterator[Loaded]):
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Name the clips being read when a worker dies; torch raises that wherever the main process happens to be."""
+        """Name the clips being read when a worker dies; torch raises that wherever the main process happens to be.
+
+        What ends the block by an error ends the workers too.
+        """
         try:
             yield
-        except RuntimeError as error:
-            named = _named(error, self._timeout_s, self._positions)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._end_workers()
+            named = _named(error, self._timeout_s, self._positions) if isinstance(error, RuntimeError) else error
             if named is error:
                 raise
             raise named from error
+
+    def _end_workers(self) -> None:
+        """End the workers, also one that hangs: they do not listen to the signals that ask for it."""
+        shut_down = getattr(self._loaded, "_shutdown_workers", None)  # no public name, and deleting comes too late
+        if shut_down is None:
+            return
+        shut_down()
+        workers = set(self._positions.pids.tolist())
+        for child in multiprocessing.active_children():
+            if child.pid in workers:
+                child.kill()
 
 
 def _named(error: RuntimeError, timeout_s: float, positions: _Positions) -> Exception:

@@ -4,7 +4,7 @@ Models know nothing of it: blocks are found where every backbone keeps them, in 
 """
 
 from fourd.parallel.devices import Precision, autocast, find_device, reproducible, to_device
-from fourd.parallel.export import whole_state
+from fourd.parallel.export import give_up_gathered, whole_state
 from fourd.parallel.filling import sliced_filling
 from fourd.parallel.materialise import build_blank, fill, materialise, require_finite
 from fourd.parallel.ranks import Ranks, join
@@ -21,6 +21,7 @@ __all__ = [
     "build_blank",
     "fill",
     "find_device",
+    "give_up_gathered",
     "join",
     "materialise",
     "reproducible",

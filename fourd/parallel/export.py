@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from fourd.parallel.ranks import Ranks
+
+
+def give_up_gathered(objective: nn.Module) -> None:
+    """Free weights that the last forward pass gathered, so that parameters are the slices again."""
+    for module in objective.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole_state(module: nn.Module, ranks: Ranks) -> Mapping[str, Tensor]:

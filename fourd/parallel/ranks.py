@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -61,6 +62,18 @@ class Ranks:
     def from_first(self, value: Any) -> Any:
         """Give every rank what the first one has."""
         return self.gather(value)[0]
+
+    def first_does(self, action: Callable[[], None]) -> None:
+        """Let the first rank do something that is done once; what it raises is raised by all."""
+        error = None
+        if self.is_first:
+            try:
+                action()
+            except Exception as raised:
+                error = raised
+        error = self.from_first(error)
+        if error is not None:
+            raise error
 
     def any(self, flag: bool) -> Agreement:
         """Ask whether some rank raises a flag; the answer may be taken later."""

@@ -20,7 +20,7 @@ CARD_NAME = "README.md"
 SOMEWHERE = "owner/name"
 """Stands for the repository while it is not known."""
 
-_RUN_TYPE = "fourd.trainer:RunConfig"
+_RUN_TYPE = "fourd.trainer.config:RunConfig"
 _FREE = "native_size"
 """A field that is no matter of the weights."""
 

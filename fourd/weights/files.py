@@ -39,6 +39,11 @@ def save_module(module: nn.Module, path: Path | str, config_json: str) -> None:
     holds half of it.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_weights(state, path, config_json)
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path | str, config_json: str) -> None:
+    """Write a module's state, gathered on the host, as `save_module` does."""
     _write(state, Path(path), {"config": config_json})
 
 

@@ -1,0 +1,146 @@
+"""Writing checkpoints while training goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+
+from fourd.checkpoint import manifest
+from fourd.checkpoint.folder import candidates, make_private, path_of, require_private
+from fourd.checkpoint.state import copied, quiet_alone
+from fourd.parallel import Ranks
+
+
+class Saver:
+    """Write a run's checkpoints, one at a time, in a thread; keep the newest few.
+
+    Each is written into a folder aside, hashed, forced to the disk, renamed. What goes wrong in the thread is raised by
+    the next call.
+    """
+
+    def __init__(self, directory: Path, ranks: Ranks, keep: int = 2) -> None:
+        """Make the folder; raise PermissionError where others may write to it."""
+        self.directory, self.ranks, self.keep = directory, ranks, keep
+        make_private(directory)
+        require_private(directory)
+        # the thread has a channel of its own: what it sends must not mix with what the steps send
+        self._group = dist.new_group(backend="gloo") if ranks.many else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._underway: Future[None] | None = None
+
+    def save(self, step: int, state: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+        """Copy the state after `step` steps, and write it; wait for the one before if that is not yet done.
+
+        state: as `state_of` gives it. notes: JSON values that the manifest keeps. All ranks call it.
+        """
+        self.wait()
+        self._underway = self._thread.submit(self._write, step, copied(state), dict(notes))
+
+    def wait(self) -> None:
+        """Wait until what was begun is on the disk; raise what went wrong.
+
+        Raises OSError, naming the checkpoint that is still there, where the disk is full or cannot be written.
+        """
+        if self._underway is not None:
+            underway, self._underway = self._underway, None
+            underway.result()
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong with a checkpoint that is done with, without waiting for one that is not."""
+        if self._underway is not None and self._underway.done():
+            self.wait()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish what was begun; an error of the loop is not hidden by one of the thread."""
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._thread.shutdown(wait=True)
+
+    def _write(self, step: int, state: dict[str, Any], notes: dict[str, Any]) -> None:
+        final = path_of(self.directory, step)
+        aside = final.with_name(f".{final.name}.tmp")
+        try:
+            self._write_aside(aside, state)
+            digests = self._digests(aside)
+            if self.ranks.is_first:
+                self._publish(aside, final, {"step": step, "sha256": digests, "notes": notes} | self._versions())
+        except (OSError, dcp.api.CheckpointException) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise OSError(self._say(step, error)) from error
+        self._together()
+
+    def _write_aside(self, aside: Path, state: dict[str, Any]) -> None:
+        if self.ranks.is_first:
+            shutil.rmtree(aside, ignore_errors=True)
+        self._together()
+        with quiet_alone():
+            dcp.save(state, checkpoint_id=aside, process_group=self._group, no_dist=self._group is None)
+
+    def _digests(self, aside: Path) -> dict[str, str]:
+        """Hash the files that this rank wrote, force them to the disk, and collect what the others found."""
+        own = {path.name: _synced_digest(path) for path in sorted(aside.iterdir()) if self._is_own(path)}
+        found: list[Any] = [own]
+        if self._group is not None:
+            found = [None] * self.ranks.size
+            dist.all_gather_object(found, own, group=self._group)
+        return {name: digest for part in found for name, digest in part.items()}
+
+    def _is_own(self, path: Path) -> bool:
+        """Tell the files of a rank by their names, `__RANK_NUMBER.distcp`; the first rank has all others."""
+        named = path.name.removeprefix("__").partition("_")[0]
+        return int(named) == self.ranks.rank if path.suffix == ".distcp" else self.ranks.is_first
+
+    def _publish(self, aside: Path, final: Path, content: Mapping[str, Any]) -> None:
+        manifest.write(aside, content)
+        aside.chmod(0o700)
+        _sync_folder(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(aside, final)
+        _sync_folder(self.directory)
+        for old in candidates(self.directory)[self.keep :]:
+            shutil.rmtree(old)
+
+    def _versions(self) -> dict[str, Any]:
+        return {"ranks": self.ranks.size, "torch": torch.__version__}
+
+    def _together(self) -> None:
+        if self._group is not None:
+            dist.barrier(self._group)
+
+    def _say(self, step: int, error: BaseException) -> str:
+        left = [path.name for path in candidates(self.directory)]
+        kept = f"{left[0]} is still whole" if left else "there is none yet"
+        return (
+            f"the checkpoint of step {step} could not be written into {self.directory}: {error}. Of earlier ones, "
+            f"{kept}. Make room there, or let it be written to, and give the same command again"
+        )
+
+
+def _synced_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return manifest.digest(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,224 @@
+"""`fit`: from a config to a trained objective, whatever happens on the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from fourd import checkpoint, loader, run_folder
+from fourd.loader import Batches, Loaded
+from fourd.optim import build_optimizer, learning_rate, set_learning_rate
+from fourd.parallel import Ranks, adding_up, autocast, join, materialise, reproducible, sliced_filling, to_device
+from fourd.telemetry import Silent, Telemetry
+from fourd.trainer.config import FREE_TO_CHANGE, RunConfig
+from fourd.trainer.course import Course
+from fourd.trainer.finish import finish, held_out_loss, worth_showing
+from fourd.trainer.guard import StepGuard
+from fourd.trainer.stopping import Interruption, Requeue, RollBack, explained, listening
+from fourd.trainer.window import StepSaid, Window
+from fourd.types import Dataset, Objective
+from fourd.weights.starting import fill_backbone, identity, require_weights
+
+log = logging.getLogger(__name__)
+
+
+def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
+    """Train to the end of `config`, or from where an earlier call was stopped, and return the objective.
+
+    Under `torchrun` the processes train together, each on its share of every batch. `out` ends up with config.json,
+    environment.json, metrics.jsonl, ledger.jsonl, unreadable.csv, quarantine.jsonl (clips that could not be decoded,
+    and what was shown instead), checkpoints/, tensorboard/, final/*.safetensors and the objective's pictures.
+
+    Raises ValueError when `out` holds a run of another config or too many clips cannot be decoded, OSError when clips
+    cannot be read for no fault of theirs or a checkpoint cannot be written, FloatingPointError when the loss stays not
+    finite, MemoryError and ConnectionError for what they say, and Requeue, which ends the process with exit code 75,
+    when SIGTERM or SIGUSR1 asked for the end and the state is saved.
+    """
+    ranks = join(config.device, config.hang_timeout_s or 1e6)
+    if config.init:
+        require_weights(config.init)
+    dataset, held_out = config.data.build(), _build_held_out(config)
+    ranks.first_does(lambda: _claim(config, out, dataset, held_out))
+    course: Course | None = None
+    at_most = config.steps
+    with listening() as interruption:
+        while True:
+            try:
+                objective = _train(config, out, title, ranks, (dataset, held_out), (at_most, course), interruption)
+            except RollBack as back:
+                at_most, course = back.step, back.course
+                log.warning("go back to a checkpoint of step %d or before; leave out batches %s", at_most, course)
+            else:
+                break
+    finish(objective, config, out, worth_showing(held_out, dataset), ranks)
+    return objective
+
+
+def _train(
+    config: RunConfig,
+    out: Path,
+    title: str,
+    ranks: Ranks,
+    data: tuple[Dataset, Dataset | None],
+    start: tuple[int, Course | None],
+    interruption: Interruption,
+) -> Objective:
+    """Train from the newest checkpoint to the end.
+
+    start: take no checkpoint of more steps than this, and this course in the place of the one noted there.
+    """
+    dataset, held_out = data
+    objective = materialise(
+        config.objective,
+        ranks.device,
+        config.seed,
+        ranks=ranks,
+        parallel=config.parallel,
+        precision=config.precision,
+    )
+    if config.init:
+        with sliced_filling():
+            fill_backbone(objective.get_submodule("backbone"), config.init)
+    optimizer = build_optimizer(objective, config.optim)
+    guard = StepGuard(ranks.device, config.max_norm_sigmas)
+    checkpoints = out / "checkpoints"
+    first_step, course = _go_on(checkpoints, objective, optimizer, guard, ranks, start)
+    steps = range(first_step, config.steps)
+    batches = _batches(dataset, config, course.batches(steps), ranks)
+    with (
+        Telemetry(out, title, config.steps, first_step) if ranks.is_first else Silent() as telemetry,
+        checkpoint.Saver(checkpoints, ranks, config.keep_checkpoints) as saver,
+        reproducible(ranks.device),
+        batches.explaining(),
+    ):
+        window = Window(telemetry, config, out, ranks, course)
+        arriving = window.waiting_for(batches)
+        for step in steps:
+            stopping = ranks.any(interruption.asked)
+            set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+            optimizer.zero_grad(set_to_none=True)
+            objective.train()
+            with explained(step):
+                loss, scalars, read = _forward_backward(objective, arriving, config, ranks, course.batch_of(step))
+                norm = clip_gradients(objective, config.optim.clip_norm)
+                # the fused optimiser looks at this flag on the device: no update, and no wait for the host
+                skipped = guard.judge(loss, norm)
+                optimizer.found_inf = skipped  # type: ignore[attr-defined]
+                optimizer.step()
+
+            done = step + 1
+            window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
+            is_last, asked = done == config.steps, bool(stopping)
+            if held_out is not None and (is_last or done % config.held_out_every == 0):
+                window.held_out_loss = held_out_loss(objective, held_out, config, out, ranks)
+            to_save = is_last or asked or done % config.save_every == 0
+            if to_save or done % config.log_every == 0 or window.held_out_loss is not None:
+                window.write()
+                saver.raise_failure()
+            if to_save and (is_last or asked or not window.in_a_row):
+                state = checkpoint.state_of(objective, optimizer, guard.carried)
+                saver.save(done, state, {"samples": done * config.batch_size, "course": course.described()})
+            if asked and not is_last:
+                saver.wait()
+                log.warning("saved after step %d of %d; the same command goes on from there", done, config.steps)
+                raise Requeue
+    return objective
+
+
+def _forward_backward(
+    objective: Objective, arriving: Iterator[Loaded], config: RunConfig, ranks: Ranks, batch_number: int
+) -> tuple[Tensor, Mapping[str, Tensor], list[Loaded]]:
+    """Work off this rank's share of a batch, part by part; give the loss and scalars of all ranks together.
+
+    Every sample counts alike, however the batch is parted: each part's mean loss is weighted by its samples.
+    """
+    read: list[Loaded] = []
+    said: dict[str, Tensor] = {}
+    for number in range(config.parallel.parts):
+        loaded = next(arriving)
+        batch = loader.masked_views(to_device(loaded.batch, ranks.device), config.repeat)
+        torch.manual_seed(hash((config.seed, batch_number, ranks.rank, number)))
+        share = len(batch.key) / config.batch_size
+        with adding_up(objective, is_last=number + 1 == config.parallel.parts):
+            with autocast(ranks.device, config.precision):
+                result = objective(batch)
+            # gradients are averaged over ranks, not added up
+            (result.loss * (share * ranks.size)).backward()
+        for name, value in {"loss": result.loss, **result.scalars}.items():
+            weighted = value.detach().float() * share
+            said[name] = said[name] + weighted if name in said else weighted
+        read.append(loaded)
+    numbers = ranks.add_up(torch.stack(list(said.values())))
+    scalars = dict(zip(said, numbers, strict=True))
+    return scalars.pop("loss"), scalars, read
+
+
+def _go_on(
+    checkpoints: Path,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    guard: StepGuard,
+    ranks: Ranks,
+    start: tuple[int, Course | None],
+) -> tuple[int, Course]:
+    """Restore the newest checkpoint, if there is one; give the steps that are done, and the course to take."""
+    at_most, course = start
+    found = checkpoint.newest(checkpoints, ranks, None if course is None else at_most + 1)
+    if course is not None:
+        # what was saved later belongs to the course that was given up
+        ranks.first_does(lambda: checkpoint.drop_after(checkpoints, at_most))
+    if found is None:
+        return 0, course or Course()
+    checkpoint.restore(found.path, objective, optimizer, ranks, guard.carried)
+    log.info("resume after step %d", found.step)
+    return found.step, course or Course.of(found.notes["course"])
+
+
+def _batches(dataset: Dataset, config: RunConfig, numbers: Sequence[int], ranks: Ranks) -> Batches:
+    """Read this rank's share of the clips of each batch."""
+    return loader.batches(
+        dataset,
+        config.clips_per_step,
+        config.seed,
+        numbers,
+        config.num_workers,
+        shuffle=config.shuffle,
+        rank=ranks.rank,
+        world=ranks.size,
+        micro=config.parallel.parts,
+        timeout_s=config.worker_timeout_s,
+    )
+
+
+def _claim(config: RunConfig, out: Path, dataset: Dataset, held_out: Dataset | None) -> None:
+    """Take the folder, and list what cannot be read."""
+    # what the config only names: the clips, the weights to start from
+    inputs = {
+        "data": dataset.fingerprint,
+        "held_out": held_out.fingerprint if held_out is not None else "",
+        "init": identity(config.init) if config.init else "",
+    }
+    run_folder.claim(out, config, FREE_TO_CHANGE, inputs)
+    run_folder.list_unreadable(out, (*dataset.unreadable, *dataset.damaged))
+
+
+def _build_held_out(config: RunConfig) -> Dataset | None:
+    dataset = config.held_out.build() if config.held_out else None
+    if dataset is not None and not len(dataset):
+        log.info("no clips are held out (there are too few): metrics will have no held_out_loss")
+        return None
+    return dataset
+
+
+def clip_gradients(objective: Objective, clip_norm: float) -> Tensor:
+    """Scale gradients down to `clip_norm` where it is above 0, and return the norm they had, over all ranks."""
+    trained = [parameter for parameter in objective.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+    if clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(trained, clip_norm, norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
