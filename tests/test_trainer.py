@@ -28,7 +28,7 @@ from tests.small_runs import ClipsConfig, HollowConfig, LineConfig, ProbeClipsCo
 
 ROOT = Path(__file__).parents[1]
 ALONE = Ranks(0, 1, 1, torch.device("cpu"))
-SPEED = ("clips_per_s", "unique_clips_per_s", "data_wait")
+SPEED = ("clips_per_s", "unique_clips_per_s", "data_wait", "memory_gb", "memory_peak_gb")
 
 
 def lines_of(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

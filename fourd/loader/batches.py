@@ -207,7 +207,7 @@ class Batches(Iterator[Loaded]):
             raise
         except BaseException as error:
             self._end_workers()
-            named = _named(error, self._timeout_s, self._positions) if isinstance(error, RuntimeError) else error
+            named = _named(error, self._timeout_s, self._positions)
             if named is error:
                 raise
             raise named from error
@@ -224,17 +224,21 @@ class Batches(Iterator[Loaded]):
                 child.kill()
 
 
-def _named(error: RuntimeError, timeout_s: float, positions: _Positions) -> Exception:
+def _named(error: BaseException, timeout_s: float, positions: _Positions) -> BaseException:
     """Say which clips were being read when a worker hung or died; give other errors as they are."""
     clips = ", ".join(str(index) for index in positions.being_read.tolist() if index != _NONE) or "none"
-    if "timed out" in str(error):
+    text = str(error).strip()
+    if isinstance(error, RuntimeError) and "timed out" in text:
         return TimeoutError(
             f"a worker of the loader gave nothing for {timeout_s:g} s: it hangs, or reading is slower than "
             f"worker_timeout_s allows. Clips being read (numbers in the dataset): {clips}"
         )
-    if "DataLoader worker" in str(error):
+    # a worker that dies while it sends leaves half a message, which may be noticed before its death is
+    half_sent = isinstance(error, (EOFError, ConnectionResetError)) and len(positions.pids)
+    if half_sent or (isinstance(error, RuntimeError) and "DataLoader worker" in text):
+        reason = "it was cut off while it sent a clip." if half_sent else text.splitlines()[0]
         return ChildProcessError(
-            f"a worker of the loader died: {str(error).strip().splitlines()[0]} Clips being read (numbers in the "
+            f"a worker of the loader died: {reason} Clips being read (numbers in the "
             f"dataset): {clips}. `fourd data check` finds films that crash a decoder, and takes them out"
         )
     return error

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from fourd import checkpoint, loader, run_folder
+from fourd import checkpoint, loader, provenance, run_folder
+from fourd.flops import training_flop
 from fourd.loader import Batches, Loaded
 from fourd.optim import build_optimizer, learning_rate, set_learning_rate
 from fourd.parallel import Ranks, adding_up, autocast, join, materialise, reproducible, sliced_filling, to_device
-from fourd.telemetry import Silent, Telemetry
+from fourd.telemetry import Silent, StepClock, Telemetry, Watchdog, layer_norms, matrix_rate, memory_gb
 from fourd.trainer.config import FREE_TO_CHANGE, RunConfig
 from fourd.trainer.course import Course
 from fourd.trainer.finish import finish, held_out_loss, worth_showing
@@ -25,6 +27,9 @@ from fourd.types import Dataset, Objective
 from fourd.weights.starting import fill_backbone, identity, require_weights
 
 log = logging.getLogger(__name__)
+
+_FOREVER_S = 1e6
+_LEAST_STEPS_MEASURED = 1000
 
 
 def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
@@ -39,40 +44,107 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     finite, MemoryError and ConnectionError for what they say, and Requeue, which ends the process with exit code 75,
     when SIGTERM or SIGUSR1 asked for the end and the state is saved.
     """
-    ranks = join(config.device, config.hang_timeout_s or 1e6)
+    ranks = join(config.device, config.hang_timeout_s or _FOREVER_S)
     if config.init:
         require_weights(config.init)
     dataset, held_out = config.data.build(), _build_held_out(config)
     ranks.first_does(lambda: _claim(config, out, dataset, held_out))
-    course: Course | None = None
-    at_most = config.steps
-    with listening() as interruption:
+    with (
+        listening(out) as interruption,
+        Watchdog(out / "heartbeat", ranks.rank, config.hang_timeout_s, num_ranks=ranks.size) as watchdog,
+    ):
+        ranks.first_does(interruption.begin)
+        run = _Run(config, out, title, ranks, dataset, held_out, interruption, watchdog)
+        at_most, course = config.steps, None
         while True:
             try:
-                objective = _train(config, out, title, ranks, (dataset, held_out), (at_most, course), interruption)
+                objective = _train(run, at_most, course)
+                break
             except RollBack as back:
                 at_most, course = back.step, back.course
-                log.warning("go back to a checkpoint of step %d or before; leave out batches %s", at_most, course)
-            else:
-                break
-    finish(objective, config, out, worth_showing(held_out, dataset), ranks)
+                log.warning("go back to a checkpoint of step %d or before; batches left out: %s", at_most, course)
+        watchdog.phase("finish", timeout_s=0.0)
+        finish(objective, config, out, worth_showing(held_out, dataset), ranks)
     return objective
 
 
-def _train(
-    config: RunConfig,
-    out: Path,
-    title: str,
-    ranks: Ranks,
-    data: tuple[Dataset, Dataset | None],
-    start: tuple[int, Course | None],
-    interruption: Interruption,
-) -> Objective:
-    """Train from the newest checkpoint to the end.
+@dataclass(frozen=True)
+class _Run:
+    """Hold what stays the same when a run goes back to a checkpoint."""
 
-    start: take no checkpoint of more steps than this, and this course in the place of the one noted there.
+    config: RunConfig
+    out: Path
+    title: str
+    ranks: Ranks
+    dataset: Dataset
+    held_out: Dataset | None
+    interruption: Interruption
+    watchdog: Watchdog
+
+
+def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
+    """Train from the newest checkpoint of `at_most` steps to the end.
+
+    course: taken in the place of the one that the checkpoint notes.
     """
-    dataset, held_out = data
+    config, out, ranks, watchdog = run.config, run.out, run.ranks, run.watchdog
+    objective, optimizer, guard = _materialise(config, ranks)
+    first_step, course = _go_on(out / "checkpoints", objective, optimizer, guard, ranks, at_most, course)
+    steps = range(first_step, config.steps)
+    batches = _batches(run.dataset, config, course.batches(steps), ranks)
+    with (
+        _telemetry(run, first_step) as telemetry,
+        checkpoint.Saver(out / "checkpoints", ranks, config.keep_checkpoints) as saver,
+        reproducible(ranks.device),
+        batches.explaining(),
+    ):
+        clock = StepClock(config.batch_size, config.clips_per_step)
+        window = Window(telemetry, clock, config, out, ranks, course)
+        arriving = clock.waiting_for(batches)
+        for step in steps:
+            stopping = ranks.any(ranks.is_first and run.interruption.asked)
+            set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+            optimizer.zero_grad(set_to_none=True)
+            objective.train()
+            with explained(step):
+                loss, scalars, read = _forward_backward(run, objective, arriving, step, course.batch_of(step))
+                norm = clip_gradients(objective, config.optim.clip_norm)
+                # the fused optimiser looks at this flag on the device: no update, and no wait for the host
+                skipped = guard.judge(loss, norm)
+                optimizer.found_inf = skipped  # type: ignore[attr-defined]
+                optimizer.step()
+
+            done = step + 1
+            window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
+            if done == first_step + 1:
+                _know_the_limit(clock, config, read, ranks)
+            is_last, asked = done == config.steps, bool(stopping)
+            if run.held_out is not None and (is_last or done % config.held_out_every == 0):
+                watchdog.phase("held out")
+                window.held_out_loss = held_out_loss(objective, run.held_out, config, out, ranks)
+            if done % config.norms_every == 0:
+                window.extra |= layer_norms(objective, optimizer).read()
+            to_save = is_last or asked or done % config.save_every == 0
+            if to_save or done % config.log_every == 0 or window.held_out_loss is not None or window.extra:
+                watchdog.phase("write")
+                window.extra |= memory_gb(ranks.device)
+                window.write()
+                saver.raise_failure()
+            if to_save and (is_last or asked or not window.in_a_row):
+                watchdog.phase("save")
+                state = checkpoint.state_of(objective, optimizer, guard.carried)
+                saver.save(done, state, {"samples": done * config.batch_size, "course": course.described()})
+            if asked and not is_last:
+                saver.wait()
+                ranks.first_does(run.interruption.obeyed)
+                log.warning("saved after step %d of %d; the same command goes on from there", done, config.steps)
+                raise Requeue
+        watchdog.phase("save")
+    return objective
+
+
+def _materialise(config: RunConfig, ranks: Ranks) -> tuple[Objective, torch.optim.Optimizer, StepGuard]:
+    """Build what a run trains, with its first numbers, and what moves it."""
     objective = materialise(
         config.objective,
         ranks.device,
@@ -84,63 +156,47 @@ def _train(
     if config.init:
         with sliced_filling():
             fill_backbone(objective.get_submodule("backbone"), config.init)
-    optimizer = build_optimizer(objective, config.optim)
-    guard = StepGuard(ranks.device, config.max_norm_sigmas)
-    checkpoints = out / "checkpoints"
-    first_step, course = _go_on(checkpoints, objective, optimizer, guard, ranks, start)
-    steps = range(first_step, config.steps)
-    batches = _batches(dataset, config, course.batches(steps), ranks)
-    with (
-        Telemetry(out, title, config.steps, first_step) if ranks.is_first else Silent() as telemetry,
-        checkpoint.Saver(checkpoints, ranks, config.keep_checkpoints) as saver,
-        reproducible(ranks.device),
-        batches.explaining(),
-    ):
-        window = Window(telemetry, config, out, ranks, course)
-        arriving = window.waiting_for(batches)
-        for step in steps:
-            stopping = ranks.any(interruption.asked)
-            set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
-            optimizer.zero_grad(set_to_none=True)
-            objective.train()
-            with explained(step):
-                loss, scalars, read = _forward_backward(objective, arriving, config, ranks, course.batch_of(step))
-                norm = clip_gradients(objective, config.optim.clip_norm)
-                # the fused optimiser looks at this flag on the device: no update, and no wait for the host
-                skipped = guard.judge(loss, norm)
-                optimizer.found_inf = skipped  # type: ignore[attr-defined]
-                optimizer.step()
+    return objective, build_optimizer(objective, config.optim), StepGuard(ranks.device, config.max_norm_sigmas)
 
-            done = step + 1
-            window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
-            is_last, asked = done == config.steps, bool(stopping)
-            if held_out is not None and (is_last or done % config.held_out_every == 0):
-                window.held_out_loss = held_out_loss(objective, held_out, config, out, ranks)
-            to_save = is_last or asked or done % config.save_every == 0
-            if to_save or done % config.log_every == 0 or window.held_out_loss is not None:
-                window.write()
-                saver.raise_failure()
-            if to_save and (is_last or asked or not window.in_a_row):
-                state = checkpoint.state_of(objective, optimizer, guard.carried)
-                saver.save(done, state, {"samples": done * config.batch_size, "course": course.described()})
-            if asked and not is_last:
-                saver.wait()
-                log.warning("saved after step %d of %d; the same command goes on from there", done, config.steps)
-                raise Requeue
-    return objective
+
+def _telemetry(run: _Run, first_step: int) -> Telemetry:
+    if not run.ranks.is_first:
+        return Silent()
+    described = provenance.describe(run.config)
+    return Telemetry(run.out, run.title, run.config.steps, first_step, run.config.wandb, described)
+
+
+def _know_the_limit(clock: StepClock, config: RunConfig, read: Sequence[Loaded], ranks: Ranks) -> None:
+    """Measure what the devices could multiply, and count what the first step of a process multiplied.
+
+    Long runs alone: it takes a second.
+    """
+    if config.steps < _LEAST_STEPS_MEASURED:
+        return
+    batch = loader.masked_views(read[-1].batch, config.repeat)
+    try:
+        clock.flop_per_sample = training_flop(config.objective, batch) / len(batch.key)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        log.info("the operations of a step cannot be counted, so metrics have no utilisation: %s", reason)
+        return
+    clock.flop_per_s = matrix_rate(ranks.device, config.precision) * ranks.size
 
 
 def _forward_backward(
-    objective: Objective, arriving: Iterator[Loaded], config: RunConfig, ranks: Ranks, batch_number: int
+    run: _Run, objective: Objective, arriving: Iterator[Loaded], step: int, batch_number: int
 ) -> tuple[Tensor, Mapping[str, Tensor], list[Loaded]]:
     """Work off this rank's share of a batch, part by part; give the loss and scalars of all ranks together.
 
     Every sample counts alike, however the batch is parted: each part's mean loss is weighted by its samples.
     """
+    config, ranks = run.config, run.ranks
     read: list[Loaded] = []
     said: dict[str, Tensor] = {}
     for number in range(config.parallel.parts):
+        run.watchdog.phase("read", step=step + 1)
         loaded = next(arriving)
+        run.watchdog.phase("step")
         batch = loader.masked_views(to_device(loaded.batch, ranks.device), config.repeat)
         torch.manual_seed(hash((config.seed, batch_number, ranks.rank, number)))
         share = len(batch.key) / config.batch_size
@@ -164,10 +220,10 @@ def _go_on(
     optimizer: torch.optim.Optimizer,
     guard: StepGuard,
     ranks: Ranks,
-    start: tuple[int, Course | None],
+    at_most: int,
+    course: Course | None,
 ) -> tuple[int, Course]:
     """Restore the newest checkpoint, if there is one; give the steps that are done, and the course to take."""
-    at_most, course = start
     found = checkpoint.newest(checkpoints, ranks, None if course is None else at_most + 1)
     if course is not None:
         # what was saved later belongs to the course that was given up

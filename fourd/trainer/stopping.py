@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 REQUEUE = 75
 """Exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)."""
 _ASKING = (signal.SIGTERM, signal.SIGUSR1)
+_LOOK_EVERY_S = 2.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Socket Timeout", "NCCL", "gloo", "Broken pipe")
 
 
@@ -38,26 +41,55 @@ class RollBack(Exception):  # noqa: N818 - no error but a way to go on
 
 
 class Interruption:
-    """Note that a scheduler asked for the end; a second signal ends the process at once."""
+    """Note that somebody asked for the end: by a signal, or by a file named `stop` in the folder of the run.
 
-    def __init__(self) -> None:
-        self.asked = False
+    The file reaches a run on other machines, and through launchers that keep signals to themselves. A second signal
+    ends the process at once.
+    """
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+    def __init__(self, out: Path) -> None:
+        self._stop, self._requeue = out / "stop", out / "requeue"
+        self._by = ""
+        self._looked = 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether the run shall end; looks for the file now and then."""
+        if not self._by and time.monotonic() - self._looked > _LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            if self._stop.exists():
+                self._note(f"the file {self._stop}")
+        return bool(self._by)
+
+    def begin(self) -> None:
+        """Forget what was asked of an earlier process."""
+        self._requeue.unlink(missing_ok=True)
+        self._stop.unlink(missing_ok=True)
+
+    def obeyed(self) -> None:
+        """Leave a file that says that the same command is to be given again."""
+        self._requeue.write_text(f"{self._by}\n")
+        self._stop.unlink(missing_ok=True)
+
+    def signalled(self, number: int, _frame: FrameType | None) -> None:
+        """Take in a signal."""
+        if self._by:
             os._exit(REQUEUE)
-        self.asked = True
-        log.warning("%s: finish the step, save, and end with exit code %d", signal.Signals(number).name, REQUEUE)
+        self._note(signal.Signals(number).name)
+
+    def _note(self, by: str) -> None:
+        self._by = by
+        log.warning("%s: finish the step, save, and end with exit code %d", by, REQUEUE)
 
 
 @contextmanager
-def listening() -> Iterator[Interruption]:
-    """Listen to SIGTERM and SIGUSR1; only the main thread of a process can."""
-    interruption = Interruption()
+def listening(out: Path) -> Iterator[Interruption]:
+    """Listen to SIGTERM and SIGUSR1, and to a file in the folder of the run; signals reach only a main thread."""
+    interruption = Interruption(out)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption._note) for number in _ASKING}
+    before = {number: signal.signal(number, interruption.signalled) for number in _ASKING}
     try:
         yield interruption
     finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fourd.loader import Batches, Loaded, Quarantined
+from fourd.loader import Loaded, Quarantined
 from fourd.optim import learning_rate
 from fourd.parallel import Ranks
-from fourd.telemetry import Telemetry
+from fourd.telemetry import StepClock, Telemetry
 from fourd.trainer.config import RunConfig
 from fourd.trainer.course import Course
 from fourd.trainer.stopping import RollBack
@@ -51,29 +50,17 @@ class StepSaid:
 class Window:
     """Collect steps, and write a line for each of them when the window closes. All ranks do, one writes."""
 
-    def __init__(self, telemetry: Telemetry, config: RunConfig, out: Path, ranks: Ranks, course: Course) -> None:
-        self.telemetry, self.config, self.out, self.ranks, self.course = telemetry, config, out, ranks, course
+    def __init__(
+        self, telemetry: Telemetry, clock: StepClock, config: RunConfig, out: Path, ranks: Ranks, course: Course
+    ) -> None:
+        self.telemetry, self.clock, self.config, self.out = telemetry, clock, config, out
+        self.ranks, self.course = ranks, course
         self.held_out_loss: float | None = None
         self.in_a_row = 0
         """Steps skipped since one was applied, as of the last line written."""
         self.extra: dict[str, float] = {}
         """Numbers for the last line of the window."""
         self._said: list[StepSaid] = []
-        self._since = time.perf_counter()
-        self._waited_s = 0.0
-
-    def waiting_for(self, batches: Batches) -> Iterator[Loaded]:
-        """Give batches, and note how long they were waited for.
-
-        A GPU works on meanwhile: the share of time that it stands still is at most this.
-        """
-        while True:
-            before = time.perf_counter()
-            loaded = next(batches, None)
-            self._waited_s += time.perf_counter() - before
-            if loaded is None:
-                return
-            yield loaded
 
     def add(self, said: StepSaid) -> None:
         """Take in one step."""
@@ -87,8 +74,7 @@ class Window:
         """
         numbers = torch.stack([said.numbers() for said in self._said]).tolist()
         read = self.ranks.gather([said.read() for said in self._said])
-        now = time.perf_counter()
-        speed = self._speed(now - self._since)
+        speed = self.clock.read(len(self._said))
         for place, (said, row) in enumerate(zip(self._said, numbers, strict=True)):
             keys = tuple(key for rank in read for key in rank[place][0])
             lost = [lost for rank in read for lost in rank[place][1]]
@@ -102,15 +88,7 @@ class Window:
         self.telemetry.progress.update(
             self._said[-1].step, f"loss {numbers[-1][0]:.4f}  {speed['clips_per_s']:.3g} clips/s"
         )
-        self._said, self._since, self._waited_s, self.held_out_loss, self.extra = [], now, 0.0, None, {}
-
-    def _speed(self, seconds: float) -> dict[str, float]:
-        clips_per_s = len(self._said) * self.config.batch_size / seconds
-        return {
-            "clips_per_s": clips_per_s,
-            "unique_clips_per_s": clips_per_s / self.config.repeat,
-            "data_wait": self._waited_s / seconds,
-        }
+        self._said, self.held_out_loss, self.extra = [], None, {}
 
     def _write_step(
         self, said: StepSaid, row: list[float], speed: Mapping[str, float], is_last: bool, keys: tuple[str, ...]

@@ -1,12 +1,10 @@
-"""Metrics on disk go on where a checkpoint stands; the screen says how far a run is."""
+"""Records on disk go on where a checkpoint stands."""
 
 from __future__ import annotations
 
 import json
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from fourd.telemetry import JsonLines, StepProgress, Telemetry
+from fourd.telemetry import JsonLines
 
 
 def steps_in(path) -> list[int]:
@@ -52,29 +50,3 @@ def test_flushed_lines_are_on_disk_before_the_file_is_closed(tmp_path):
     lines.flush()
     assert steps_in(tmp_path / "a") == [1]
     lines.close()
-
-
-def test_tensorboard_shows_what_the_metrics_say(tmp_path):
-    with Telemetry(tmp_path, "train", 2, 0) as telemetry:
-        for step, loss in ((1, 0.5), (2, 0.25)):
-            telemetry.record({"step": step, "loss": loss})
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
-    assert steps_in(tmp_path / "metrics.jsonl") == [1, 2]
-
-
-def test_without_a_terminal_the_last_step_is_told(capsys):
-    with StepProgress("train", 3, done=1) as progress:
-        progress.update(2, "loss 1")
-        assert capsys.readouterr().err == ""
-        progress.update(3, "loss 0.5")
-    assert capsys.readouterr().err == "train: 3/3  loss 0.5  0 s left\n"
-
-
-def test_on_a_terminal_a_live_line_is_shown(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    with StepProgress("encode", 3) as progress:
-        progress.update(3, "clips")
-    assert "encode" in capsys.readouterr().err
