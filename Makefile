@@ -3,6 +3,8 @@
 PYTHON      ?= python3
 # Processes that pytest runs in; each computes on one thread, so that two cores are not asked for four.
 JOBS        ?= 2
+# How many runs `make faults` kills.
+KILLS       ?= 50
 # What `make demo` passes on, as in: make demo ARGS="--help"
 ARGS        ?=
 # Where torch is installed from on a machine without a GPU; empty means pip's own index. On Linux PyPI's plain torch is
@@ -22,7 +24,7 @@ TORCH_IS_USABLE := -c 'import sys, torch; sys.exit(tuple(map(int, torch.__versio
 LINT_IMPORTS    := -c 'from importlinter.cli import lint_imports_command as main; main()'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types imports format clean
+.PHONY: help setup demo test faults plan-matrix lint types imports format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ demo: $(STAMP) ## pretrain, probe and report on the embedded world; ARGS are pas
 
 test: lint types imports ## lint, types, layers, then the test suite on JOBS processes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal
+
+faults: $(STAMP) ## kill fifty training runs at random moments, and compare them with undisturbed ones (minutes)
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults.kills runs/faults $(KILLS)
 
 lint: $(STAMP) ## style of the code and its formatting
 	$(PY) -m ruff check .

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fourd.objectives import probe
+from fourd.backbones import video_vit
+from fourd.objectives import probe, simple_mae
 from fourd.optim import OptimConfig
 from fourd.trainer import RunConfig
 from fourd.types import Batch, Dataset, DatasetConfig, Objective, ObjectiveConfig, Step, map_tensors
@@ -40,9 +41,10 @@ class ProbeClips(Dataset):
 
 @dataclass(frozen=True)
 class LineConfig(ObjectiveConfig):
-    """Describe a small network; the loss of `poisoned` clips is not a number."""
+    """Describe a small network; the loss of `poisoned` clips is not a number, that of `exploding` ones is huge."""
 
     poisoned: tuple[str, ...] = ()
+    exploding: tuple[str, ...] = ()
     poisoned_times: int = 1000
     freeze: bool = False
 
@@ -69,6 +71,8 @@ class Line(Objective):
         if self.training and self.times_left and set(self.config.poisoned) & set(batch.key):
             self.times_left -= 1
             loss = loss * torch.nan
+        if self.training and set(self.config.exploding) & set(batch.key):
+            loss = loss * 1000
         return Step(loss, {"answer": answer.detach().mean()})
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -125,3 +129,14 @@ def long_run() -> RunConfig:
         log_every=3,
         max_quarantined=0.1,
     )
+
+
+def pretraining() -> RunConfig:
+    """Describe SimpleMAE on clips of noise, as a recipe."""
+    return run(simple_mae.tiny(), ClipsConfig(12, shape=(4, 32, 32)), steps=4, save_every=2)
+
+
+def finetuning() -> RunConfig:
+    """Describe the tiny probe, its backbone finetuned, as a recipe."""
+    config = replace(probe.tiny(), backbone=video_vit.tiny(), use="finetuned")
+    return run(config, ProbeClipsConfig(), ProbeClipsConfig(), steps=4, batch_size=4)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourd import parallel, trainer, weights
+from fourd import checkpoint, parallel, trainer, weights
 from fourd.backbones import video_vit
 from fourd.objectives import probe
 from fourd.parallel import Ranks
@@ -224,6 +224,62 @@ def test_three_in_a_row_go_back_and_three_more_stop_the_run(tmp_path):
         fit(config, tmp_path)
     assert [line["skipped"] for line in lines_of(tmp_path)] == [1, 1, 1]
     assert not (tmp_path / "final").exists()
+
+
+def keys_of(out: Path) -> dict[int, list[str]]:
+    return {line["step"]: line["keys"] for line in lines_of(out, "ledger.jsonl")}
+
+
+def poisoned_run(tmp_path: Path, **changes: Any) -> tuple[trainer.RunConfig, dict[int, list[str]]]:
+    """Describe a run of which the batches of steps 8 to 10 are poisoned, and say which clips each step has without."""
+    healthy = run(data=ClipsConfig(200), steps=20, save_every=3, log_every=4, **changes)
+    fit(healthy, tmp_path / "healthy")
+    keys = keys_of(tmp_path / "healthy")
+    return replace(healthy, objective=LineConfig(poisoned=tuple(keys[8][:1] + keys[9][:1] + keys[10][:1]))), keys
+
+
+def test_a_run_goes_back_and_leaves_the_batches_out(tmp_path, caplog):
+    config, keys = poisoned_run(tmp_path)
+    fit(config, tmp_path / "poisoned")
+    assert "go back to a checkpoint of step 7 or before" in caplog.text
+    shown = keys_of(tmp_path / "poisoned")
+    assert [shown[step] for step in range(1, 8)] == [keys[step] for step in range(1, 8)]
+    assert [shown[step] for step in range(8, 18)] == [keys[step + 3] for step in range(8, 18)]
+    assert sorted(shown) == list(range(1, 21))
+    assert not any("skipped" in line for line in lines_of(tmp_path / "poisoned"))
+    notes = checkpoint.newest(tmp_path / "poisoned/checkpoints", ALONE).notes
+    assert notes["course"] == {"left_out": [[7, 9]], "rollbacks": [9]}
+
+
+def test_a_run_that_went_back_is_gone_on_with(tmp_path, monkeypatch):
+    """What was left out is part of the checkpoint: a later process leaves it out too."""
+    config, _ = poisoned_run(tmp_path)
+    fit(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "clip_gradients", stop_at(21))  # well after going back, and before the end
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, tmp_path / "stopped")
+    fit(config, tmp_path / "stopped")
+    for name in ("final/model.safetensors", "ledger.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+
+
+def test_a_gradient_far_larger_than_before_is_skipped(tmp_path):
+    healthy = run(data=ClipsConfig(600), steps=130, save_every=200, optim=replace(run().optim, learning_rate=1e-3))
+    fit(healthy, tmp_path / "healthy")
+    exploding = tuple(keys_of(tmp_path / "healthy")[120][:1])
+    fit(replace(healthy, objective=LineConfig(exploding=exploding)), tmp_path / "exploding")
+    assert [line["step"] for line in lines_of(tmp_path / "exploding") if "skipped" in line] == [120]
+    believing = replace(healthy, objective=LineConfig(exploding=exploding), max_norm_sigmas=0.0)
+    fit(believing, tmp_path / "believing")
+    assert not any("skipped" in line for line in lines_of(tmp_path / "believing"))
+
+
+def test_no_checkpoint_is_written_in_the_middle_of_a_bad_row(tmp_path):
+    config, _ = poisoned_run(tmp_path)
+    fit(replace(config, max_skipped=5, save_every=1, keep_checkpoints=20), tmp_path / "poisoned")
+    steps = sorted(int(path.name[-2:]) for path in (tmp_path / "poisoned/checkpoints").iterdir())
+    assert steps == [1, 2, 3, 4, 5, 6, 7, *range(11, 21)]
 
 
 def test_two_in_a_row_do_not(tmp_path):

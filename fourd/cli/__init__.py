@@ -20,11 +20,14 @@ COMMANDS = {
     "evaluate": "measure any encoders on a suite of tasks, frozen and finetuned, and compare them",
     "extract": "turn videos of any length, and images, into features",
     "data": "index, prepare and check the films to train on, and measure how fast they are read",
-    "bench": "measure every backbone beside the code that its weights were published with",
+    "plan": "say how a model is trained on your GPUs: memory, speed, cost, before anything is bought",
+    "bench": "measure training beside VideoMAE, and every backbone beside its rival's own code",
     "report": "make the page of a study again, from its rows and pictures",
 }
 
-_EXPECTED = (UnreadableVideo, ValueError, OSError, FloatingPointError, ImportError)
+_EXPECTED = (UnreadableVideo, ValueError, OSError, FloatingPointError, ImportError, MemoryError)
+_TOGETHER = ("pretrain", "probe")
+"""Commands that several processes of one run may share, as `torchrun` starts them."""
 
 
 def main() -> None:
@@ -39,6 +42,11 @@ def main() -> None:
     name, *rest = arguments
     if name not in COMMANDS:
         raise SystemExit(f"fourd: no command {name!r}\n\n{usage()}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and name not in _TOGETHER:
+        raise SystemExit(
+            f"fourd {name}: started as one of {os.environ['WORLD_SIZE']} ranks, which only {' and '.join(_TOGETHER)} "
+            "share. Give the command without torchrun"
+        )
     console = Console(stderr=True)
     logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     try:

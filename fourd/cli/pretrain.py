@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fourd.cli.recipe import parse
+from fourd.parallel import join
 from fourd.trainer import fit
 
 DEFAULT_RECIPE = "fourd.recipes.pretrain:laptop"
@@ -13,12 +16,17 @@ def run(arguments: list[str]) -> None:
     about = "Pretrain a video transformer with SimpleMAE. Resumes when the run was stopped."
     options = parse(arguments, DEFAULT_RECIPE, "fourd pretrain", about)
     fit(options.run, options.out, "pretrain")
-    print(f"weights:  {options.out}/final/model.safetensors")
-    print(f"picture:  {options.out}/reconstruction.png")
-    print(f"metrics:  {options.out}/metrics.jsonl (tensorboard --logdir {options.out}/tensorboard)")
-    unreadable = (options.out / "unreadable.csv").read_text().count("\n") - 1
+    if join(options.run.device).is_first:
+        _say_where(options.out)
+
+
+def _say_where(out: Path) -> None:
+    print(f"weights:  {out}/final/model.safetensors")
+    print(f"picture:  {out}/reconstruction.png")
+    print(f"metrics:  {out}/metrics.jsonl (tensorboard --logdir {out}/tensorboard)")
+    unreadable = (out / "unreadable.csv").read_text().count("\n") - 1
     if unreadable:
-        print(f"not used: {unreadable} files, see {options.out}/unreadable.csv")
-    replaced = (options.out / "quarantine.jsonl").read_text().count("\n")
+        print(f"not used: {unreadable} files, see {out}/unreadable.csv")
+    replaced = (out / "quarantine.jsonl").read_text().count("\n")
     if replaced:
-        print(f"replaced: {replaced} times a clip that could not be decoded, see {options.out}/quarantine.jsonl")
+        print(f"replaced: {replaced} times a clip that could not be decoded, see {out}/quarantine.jsonl")

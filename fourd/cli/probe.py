@@ -6,8 +6,9 @@ from fourd import results, weights
 from fourd.cli.recipe import parse, split_recipe
 from fourd.evaluate import Subject, evaluate
 from fourd.objectives.probe import Probe, ProbeConfig
+from fourd.parallel import join
 from fourd.report import terminal_table
-from fourd.trainer import RunConfig, fit
+from fourd.trainer import RunConfig, finished, fit
 
 DEFAULT_RECIPE = "fourd.recipes.probe:toy_frozen"
 
@@ -22,6 +23,11 @@ def run(arguments: list[str]) -> None:
         found = type(options.run.objective).__name__
         raise ValueError(f"the recipe trains what {found} describes; fourd probe expects a ProbeConfig")
     probe = fit(options.run, options.out, "probe")
+    ranks = join(options.run.device)
+    if not ranks.is_first:
+        return
+    if ranks.many:  # the readouts are spread over the ranks: take the whole ones that were written
+        probe = finished(options.run, options.out, ranks.device)
     assert isinstance(probe, Probe)
     suite, _ = split_recipe(arguments, DEFAULT_RECIPE)
     subject = Subject(suite, _backbone(probe.config), _weights(options.run), options.run.seed)

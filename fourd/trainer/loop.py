@@ -44,13 +44,14 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     finite, MemoryError and ConnectionError for what they say, and Requeue, which ends the process with exit code 75,
     when SIGTERM or SIGUSR1 asked for the end and the state is saved.
     """
-    ranks = join(config.device, config.hang_timeout_s or _FOREVER_S)
+    # longer than the watchdog waits, which knows more of a hang than a rank that waits for another one
+    ranks = join(config.device, 2 * config.hang_timeout_s or _FOREVER_S)
     if config.init:
         require_weights(config.init)
     dataset, held_out = config.data.build(), _build_held_out(config)
     ranks.first_does(lambda: _claim(config, out, dataset, held_out))
     with (
-        listening(out) as interruption,
+        listening(out, ranks.is_first) as interruption,
         Watchdog(out / "heartbeat", ranks.rank, config.hang_timeout_s, num_ranks=ranks.size) as watchdog,
     ):
         ranks.first_does(interruption.begin)
@@ -102,7 +103,7 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
         window = Window(telemetry, clock, config, out, ranks, course)
         arriving = clock.waiting_for(batches)
         for step in steps:
-            stopping = ranks.any(ranks.is_first and run.interruption.asked)
+            stopping = ranks.any(run.interruption.asked)
             set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
             optimizer.zero_grad(set_to_none=True)
             objective.train()
@@ -128,7 +129,8 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
             if to_save or done % config.log_every == 0 or window.held_out_loss is not None or window.extra:
                 watchdog.phase("write")
                 window.extra |= memory_gb(ranks.device)
-                window.write()
+                with explained(step):
+                    window.write()
                 saver.raise_failure()
             if to_save and (is_last or asked or not window.in_a_row):
                 watchdog.phase("save")

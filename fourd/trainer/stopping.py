@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ REQUEUE = 75
 """Exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)."""
 _ASKING = (signal.SIGTERM, signal.SIGUSR1)
 _LOOK_EVERY_S = 2.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Socket Timeout", "NCCL", "gloo", "Broken pipe")
 
 
@@ -47,7 +49,9 @@ class Interruption:
     ends the process at once.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, looks: bool = True) -> None:
+        """Begin; `looks` for the file, which one rank has to do."""
+        self._looks = looks
         self._stop, self._requeue = out / "stop", out / "requeue"
         self._by = ""
         self._looked = 0.0
@@ -55,7 +59,7 @@ class Interruption:
     @property
     def asked(self) -> bool:
         """Tell whether the run shall end; looks for the file now and then."""
-        if not self._by and time.monotonic() - self._looked > _LOOK_EVERY_S:
+        if self._looks and not self._by and time.monotonic() - self._looked > _LOOK_EVERY_S:
             self._looked = time.monotonic()
             if self._stop.exists():
                 self._note(f"the file {self._stop}")
@@ -68,7 +72,7 @@ class Interruption:
 
     def obeyed(self) -> None:
         """Leave a file that says that the same command is to be given again."""
-        self._requeue.write_text(f"{self._by}\n")
+        self._requeue.write_text(f"{self._by or 'another rank was asked'}\n")
         self._stop.unlink(missing_ok=True)
 
     def signalled(self, number: int, _frame: FrameType | None) -> None:
@@ -83,9 +87,9 @@ class Interruption:
 
 
 @contextmanager
-def listening(out: Path) -> Iterator[Interruption]:
+def listening(out: Path, looks: bool) -> Iterator[Interruption]:
     """Listen to SIGTERM and SIGUSR1, and to a file in the folder of the run; signals reach only a main thread."""
-    interruption = Interruption(out)
+    interruption = Interruption(out, looks)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
@@ -105,6 +109,13 @@ def explained(step: int) -> Iterator[None]:
     """
     try:
         yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(
+            f"step {step + 1}: what a run writes along the way could not be written: {error}. Make room, or let the "
+            "folder be written to; the same command goes on from the last checkpoint"
+        ) from error
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:

@@ -170,17 +170,17 @@ def test_without_ending_the_process_a_hanging_phase_is_told_once(tmp_path, caplo
 
 
 def test_time_in_which_the_whole_process_stood_still_does_not_count(tmp_path, children, monkeypatch):
-    monkeypatch.setattr(heartbeat, "_STOOD_STILL_S", 0.6)
+    monkeypatch.setattr(heartbeat, "_STOOD_STILL_S", 0.4)
 
     def goes_on():
-        with Watchdog(tmp_path, 0, 1.2, **QUICK) as watchdog:
+        with Watchdog(tmp_path, 0, 0.9, **QUICK) as watchdog:
             watchdog.phase("step", step=1)
             wait_for((tmp_path / "go on").exists)
 
     child = children(goes_on)
     wait_for((tmp_path / "rank_00000.json").exists)
     os.kill(child, signal.SIGSTOP)
-    time.sleep(2.0)
+    time.sleep(1.3)
     os.kill(child, signal.SIGCONT)
     time.sleep(0.4)
     (tmp_path / "go on").touch()

@@ -164,7 +164,8 @@ def test_another_kind_of_run_is_refused(trained, tmp_path):
     backbone, out = trained
     other = copy_of(out, tmp_path)
     provenance.write_json(other / "config.json", {"type": "fourd.study:StudyConfig"})
-    with pytest.raises(ValueError, match=r"describes 'fourd\.study:StudyConfig', expected 'fourd\.trainer\.config:RunConfig'"):
+    expected = r"describes 'fourd\.study:StudyConfig', expected 'fourd\.trainer\.config:RunConfig'"
+    with pytest.raises(ValueError, match=expected):
         save_pretrained(backbone, tmp_path / "model", run=other)
 
 
