@@ -32,6 +32,11 @@ def unit_range(video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]
     raise ValueError(f"video has dtype {video.dtype}; expected uint8, or float in [0, 1]")
 
 
+def as_shares(pixels: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bring bytes to [0, 1], and leave floats, which are there already; the host looks at no number."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
 _FAR_OUTSIDE = 1.0
 """How far beyond [0, 1] numbers may lie that some resizing let overshoot, but no other range of pixels stays."""
 

@@ -45,6 +45,20 @@ def tiny() -> VideoViT:
 # ----------------------------------------------------------------------------- layers
 
 
+@pytest.mark.parametrize("num_kept", [None, 3, 7, 12])
+def test_tokens_that_clips_share_are_computed_once_with_the_same_result_and_gradient(num_kept):
+    block = Block(32, 4, 64)
+    block.init_weights(torch.Generator().manual_seed(0))
+    own, common = torch.randn(3, 5, 32, requires_grad=True), torch.randn(7, 32, requires_grad=True)
+    plain = block(torch.cat([common.expand(3, -1, -1), own], dim=1))[:, :num_kept]
+    clever = block(own, common, num_kept)
+    torch.testing.assert_close(clever, plain)
+    direction, numbers = torch.randn_like(plain), (own, common, *block.parameters())
+    pairs = zip(*(torch.autograd.grad(result, numbers, direction) for result in (clever, plain)), strict=True)
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_explicit_softmax_equals_the_fused_kernel_and_its_gradient():
     query, key, value = (torch.randn(2, 3, n, 8, requires_grad=True) for n in (5, 9, 9))
     explicit = attention(query, key, value)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fourd.layers import Block, init_lecun_normal
 from fourd.tokens import (
     Triple,
+    as_shares,
     grid_of,
     native_pixels,
     patchify,
@@ -91,15 +92,19 @@ class VideoViT(Backbone):
         return native_pixels(video, self.native_input)
 
     def embed(
-        self, pixels: Float[Tensor, "B T 3 h w"], visible: Int[Tensor, "B n"] | None = None
+        self, pixels: Shaped[Tensor, "B T 3 h w"], visible: Int[Tensor, "B n"] | None = None
     ) -> Float[Tensor, "B n D"]:
-        """Embed patches with their positions; only the `visible` ones when given."""
+        """Embed patches with their positions; only the `visible` ones when given.
+
+        pixels: in [0, 1], or bytes; of bytes only the visible ones ever become floats.
+        """
         positions = resample_positions(self.positions, self.grid, self._grid_of(pixels))
-        patches = patchify(pixels, self.config.patch).to(positions.dtype)
-        if visible is None:
-            return self.patch_embedding(patches) + positions
+        patches = patchify(pixels, self.config.patch)
+        if visible is not None:
+            patches = take_tokens(patches, visible)
+        embedded = self.patch_embedding(as_shares(patches).to(positions.dtype))
         # an embedding look-up, because its gradient is summed in a fixed order and indexing's is not
-        return self.patch_embedding(take_tokens(patches, visible)) + F.embedding(visible, positions)
+        return embedded + (positions if visible is None else F.embedding(visible, positions))
 
     def forward(self, video: Shaped[Tensor, "B T 3 H W"], depths: Sequence[float]) -> tuple[Features, ...]:
         """Encode clips; features are counted as the official code counts (see `feature_index`)."""
@@ -114,7 +119,7 @@ class VideoViT(Backbone):
                 kept[number] = x
         return tuple(Features(kept[number].unflatten(1, grid)) for number in wanted)
 
-    def _grid_of(self, pixels: Float[Tensor, "B T 3 h w"]) -> Triple:
+    def _grid_of(self, pixels: Shaped[Tensor, "B T 3 h w"]) -> Triple:
         return grid_of(pixels.shape[1], (pixels.shape[3], pixels.shape[4]), self.config.patch)
 
     def feature_shape(self, clip: ClipShape) -> FeatureShape:

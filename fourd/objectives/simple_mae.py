@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViT, VideoViTConfig, init_table
 from fourd.layers import LayerNorm, init_lecun_normal
+from fourd.objectives._pixel_error import pixel_error
 from fourd.pictures import reconstruction_picture
-from fourd.tokens import Triple, as_mask, grid_of, num_kept, patchify, random_visible, unpatchify
+from fourd.tokens import Triple, as_mask, as_shares, grid_of, num_kept, patchify, random_visible, unpatchify
 from fourd.types import Batch, Objective, ObjectiveConfig, Step
 
 
@@ -54,10 +55,11 @@ class SimpleMAE(Objective):
     def forward(self, batch: Batch) -> Step:
         """Compute the mean squared error against plain pixels in [0, 1]."""
         pixels, visible, prediction = self._predict(batch)
-        error = (prediction.float() - patchify(pixels, self.config.decoder_patch)).square()
+        target = patchify(pixels, self.config.decoder_patch)
         if not self.config.masked_only:
-            return Step(error.mean())
+            return Step(pixel_error(prediction, target))
         hidden = patchify(self._hidden_pixels(visible), self.config.decoder_patch)
+        error = (prediction.float() - as_shares(target)).square()
         return Step((error * hidden).sum() / hidden.sum())
 
     @torch.no_grad()
@@ -65,20 +67,29 @@ class SimpleMAE(Objective):
         """Give what a person wants to see: pixels `B T 3 h w`, visible patches `B t h w`, prediction."""
         pixels, visible, prediction = self._predict(batch)
         video = unpatchify(prediction.float(), self.latent_grid, self.config.decoder_patch)
-        return pixels, visible.unflatten(1, self.backbone.grid), video
+        return as_shares(pixels), visible.unflatten(1, self.backbone.grid), video
 
-    def _predict(self, batch: Batch) -> tuple[Float[Tensor, "B T 3 h w"], Bool[Tensor, "B N"], Float[Tensor, "B n P"]]:
-        pixels = self.backbone.pixels(batch.video)
+    def _predict(self, batch: Batch) -> tuple[Shaped[Tensor, "B T 3 h w"], Bool[Tensor, "B N"], Float[Tensor, "B n P"]]:
+        pixels = self._pixels(batch.video)
         visible = random_visible(batch.seed, self.backbone.num_tokens, self.num_visible)
-        x = self.backbone.embed(pixels, visible)
-        first_decoder_block = len(self.backbone.blocks) - self.config.num_decoder_blocks
-        for block in self.backbone.blocks[:first_decoder_block]:
-            x = block(x)
-        x = torch.cat([self.latents.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-        for block in self.backbone.blocks[first_decoder_block:]:
-            x = block(x)
-        prediction = self.decoder(self.norm(x[:, : len(self.latents)]))
+        prediction = self.decoder(self.norm(self._latents_after(self.backbone.embed(pixels, visible))))
         return pixels, as_mask(visible, self.backbone.num_tokens), prediction
+
+    def _pixels(self, video: UInt8[Tensor, "B T 3 H W"]) -> Shaped[Tensor, "B T 3 h w"]:
+        """Leave clips of the native size as the bytes that they are; others are resized, to floats."""
+        is_native = tuple(video.shape[-2:]) == tuple(self.config.backbone.size)
+        return video if is_native and video.dtype == torch.uint8 else self.backbone.pixels(video)
+
+    def _latents_after(self, x: Float[Tensor, "B n D"]) -> Float[Tensor, "B l D"]:
+        """Run all blocks over the visible patches, the last ones over the latent tokens too; give the latter."""
+        num_encoder_blocks = len(self.backbone.blocks) - self.config.num_decoder_blocks
+        for block in self.backbone.blocks[:num_encoder_blocks]:
+            x = block(x)
+        for number, block in enumerate(self.backbone.blocks[num_encoder_blocks:], start=1):
+            common = self.latents if number == 1 else None
+            num_kept = len(self.latents) if number == self.config.num_decoder_blocks else None
+            x = block(x, common, num_kept)
+        return x
 
     def _hidden_pixels(self, visible: Bool[Tensor, "B N"]) -> Float[Tensor, "B T 3 h w"]:
         patch = self.config.backbone.patch

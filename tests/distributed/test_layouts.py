@@ -51,7 +51,7 @@ def test_batches_losses_norms_and_weights_are_the_same(trained):
             # a key's bias changes no softmax: its gradient is nothing but rounding, of which AdamW takes the sign
             moved = [name for name in whole if not name.endswith("key.bias")]
             far = max(float((whole[name] - found[name]).abs().mean()) for name in moved)
-            assert far < 1e-5, (folder.name, file.name, far)
+            assert far < 1e-4, (folder.name, file.name, far)
 
 
 def test_a_checkpoint_says_how_many_ranks_wrote_it(trained):

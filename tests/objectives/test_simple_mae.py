@@ -10,9 +10,10 @@ from torch import Tensor
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.objectives import simple_mae
+from fourd.objectives._pixel_error import pixel_error
 from fourd.objectives.simple_mae import SimpleMAE, SimpleMAEConfig
 from fourd.tokens import as_mask, random_visible, unpatchify
-from fourd.types import Batch
+from fourd.types import Batch, map_tensors
 
 # The full number of tokens, 1568 of which 78 stay visible, at a width that runs at once.
 FULL = SimpleMAEConfig(VideoViTConfig(width=12, depth=4, num_heads=2, mlp_width=24))
@@ -124,10 +125,16 @@ def prediction_of(objective: SimpleMAE, batch: Batch) -> Tensor:
     return caught[0]
 
 
-def inputs_of_blocks(objective: SimpleMAE, run: Callable[[], object]) -> list[Tensor]:
+def tokens_of_blocks(objective: SimpleMAE, run: Callable[[], object]) -> list[Tensor]:
+    """Catch all tokens that each block sees, whether all clips share them or not."""
     caught: list[Tensor] = []
-    blocks = objective.backbone.blocks
-    hooks = [block.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0])) for block in blocks]
+
+    def catch(_module: object, inputs: tuple[Tensor, ...]) -> None:
+        own, common, *_ = *inputs, None
+        shared = [] if common is None else [common.expand(len(own), -1, -1)]
+        caught.append(torch.cat([*shared, own], dim=1))
+
+    hooks = [block.register_forward_pre_hook(catch) for block in objective.backbone.blocks]
     run()
     for hook in hooks:
         hook.remove()
@@ -136,20 +143,52 @@ def inputs_of_blocks(objective: SimpleMAE, run: Callable[[], object]) -> list[Te
 
 def test_only_visible_tokens_and_late_latents_run_through_the_blocks():
     objective, batch = built(FULL), batch_of(noise(2, 16, 224), [1, 2])
-    caught = inputs_of_blocks(objective, lambda: objective(batch))
+    caught = tokens_of_blocks(objective, lambda: objective(batch))
     assert [x.shape[1] for x in caught] == [78, 78, 78 + 784, 78 + 784]
 
 
 def test_latents_are_put_in_front_and_predict(batch):
     objective = built()
-    caught = inputs_of_blocks(objective, lambda: objective(batch))
+    caught = tokens_of_blocks(objective, lambda: objective(batch))
     num_latents = len(objective.latents)
     assert num_latents == 16
     encoded = objective.backbone.blocks[1](caught[1])
     torch.testing.assert_close(caught[2][:, :num_latents], objective.latents.expand(3, -1, -1))
     torch.testing.assert_close(caught[2][:, num_latents:], encoded)
+    # the plain block over all tokens: what is computed once, or not at all, changes nothing
+    torch.testing.assert_close(caught[3], objective.backbone.blocks[2](caught[2]))
     final = objective.backbone.blocks[3](caught[3])
     torch.testing.assert_close(prediction_of(objective, batch), objective.decoder(final[:, :num_latents]))
+
+
+def test_a_single_decoder_block_gives_the_latents(batch):
+    objective = built(dataclasses.replace(TINY, num_decoder_blocks=1))
+    caught = tokens_of_blocks(objective, lambda: objective(batch))
+    final = objective.backbone.blocks[3](caught[3])[:, : len(objective.latents)]
+    torch.testing.assert_close(prediction_of(objective, batch), objective.decoder(final))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_error_of_pixels_and_its_gradient_are_the_plain_ones(dtype):
+    prediction = torch.randn(3, 5, 7).to(dtype).requires_grad_()
+    target = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
+    plain = (prediction.float() - target.float() / 255).square().mean()
+    (expected,) = torch.autograd.grad(plain, prediction)
+    for given in (target, target.float() / 255):
+        fused = pixel_error(prediction, given)
+        (found,) = torch.autograd.grad(3 * fused, prediction)
+        torch.testing.assert_close(fused, plain)
+        torch.testing.assert_close(found, 3 * expected)
+        assert found.dtype == dtype
+
+
+def test_a_step_looks_at_no_number_on_the_host(batch):
+    """Without numbers it runs as well: nothing waits for the device."""
+    blank = map_tensors(lambda tensor: tensor.to("meta"), batch)
+    with torch.device("meta"):
+        objective = TINY.build()
+        objective(blank).loss.backward()
+    assert objective.latents.grad.shape == objective.latents.shape
 
 
 def test_the_final_norm_stands_before_the_decoder(batch):

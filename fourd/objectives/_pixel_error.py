@@ -1,0 +1,46 @@
+"""The mean squared error of predicted pixels, without a copy of prediction or target in full size and precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from fourd.tokens import as_shares
+
+_CLIPS_AT_ONCE = {"cpu": 1}
+_CLIPS_AT_ONCE_ELSEWHERE = 64
+"""Clips whose differences are held in float32: on a CPU as many as its caches hold, on a GPU enough to fill it."""
+
+
+def pixel_error(prediction: Float[Tensor, "B n P"], target: Shaped[Tensor, "B n P"]) -> Float[Tensor, ""]:
+    """Take the mean squared error in float32; the gradient has the prediction's precision.
+
+    target: in [0, 1], or bytes.
+    """
+    error: Tensor = _PixelError.apply(prediction, target)
+    return error
+
+
+class _PixelError(torch.autograd.Function):
+    """Keep the differences in the prediction's precision, in its place, and nothing else for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, target: Tensor) -> Tensor:
+        at_once = _CLIPS_AT_ONCE.get(prediction.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+        kept = torch.empty_like(prediction)
+        total = torch.zeros((), device=prediction.device, dtype=torch.float32)
+        parts = zip(*(tensor.split(at_once) for tensor in (prediction, target, kept)), strict=True)
+        for predicted, true, place in parts:
+            difference = predicted.float() - as_shares(true)
+            place.copy_(difference)
+            total = total + difference.square_().sum()
+        ctx.save_for_backward(kept)
+        return total / prediction.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return kept * (gradients[0] * (2 / kept.numel())).to(kept.dtype), None
