@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
+from fourd.flops import training_flop
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.types import Batch
 
@@ -22,9 +22,6 @@ SIZES: dict[str, Callable[[], VideoViTConfig]] = {
     "e": video_vit.size_e,
     "j": video_vit.size_j,
 }
-
-_BACKWARD = 2
-"""The backward pass takes twice the multiplications of the forward pass."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,14 @@ def demands(tflop_per_s: float, utilisation: float) -> list[Demand]:
     """
     found = []
     for size, config in SIZES.items():
-        flop = training_flop(SimpleMAEConfig(config()))
+        flop = flop_per_clip(SimpleMAEConfig(config()))
         found.append(Demand(size, flop, tflop_per_s * 1e12 * utilisation / flop))
     return found
 
 
-def training_flop(config: SimpleMAEConfig) -> float:
-    """Count the floating-point operations of training on one clip, forward and backward, by a run without numbers."""
+def flop_per_clip(config: SimpleMAEConfig) -> float:
+    """Count the floating-point operations of training on one clip, forward and backward."""
     frames, size = config.backbone.num_frames, config.backbone.size
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        pixels = torch.empty(1, frames, 3, *size, dtype=torch.uint8)
-        config.build()(Batch(pixels, torch.empty(1, frames), ("",), ("",), torch.zeros(1, dtype=torch.int64)))
-    return float((1 + _BACKWARD) * counter.get_total_flops())
+    pixels = torch.empty(1, frames, 3, *size, dtype=torch.uint8, device="meta")
+    times, seed = torch.empty(1, frames, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
+    return training_flop(config, Batch(pixels, times, ("",), ("",), seed))
