@@ -110,12 +110,16 @@ class Window:
         """Record the clips that could not be decoded, and stop where they are too many."""
         for one in lost:
             self.telemetry.quarantine.write({"step": step, **vars(one)})
+        if not lost:
+            return
+        # the first rank has the whole list, also that of before a restart; all stop together
+        number = self.ranks.from_first(self.telemetry.quarantine.num_records)
         most = self.config.max_quarantined * max(step * self.config.clips_per_step, _LEAST_CLIPS_JUDGED)
-        if lost and self.telemetry.quarantine.num_records > most:
+        if number > most:
             self.telemetry.flush()
             named = "; ".join(f"{one.path}: {one.reason}" for one in lost[:3])
             raise ValueError(
-                f"{self.telemetry.quarantine.num_records} clips could not be decoded by step {step}, more than "
+                f"{number} clips could not be decoded by step {step}, more than "
                 f"max_quarantined allows ({self.config.max_quarantined:g}); the last: {named}. All are listed in "
                 f"{self.out}/quarantine.jsonl: look at them, take them out of the corpus with `fourd data check INDEX "
                 "--apply`, or allow more"
