@@ -27,7 +27,7 @@ LINT_IMPORTS    := -c 'from importlinter.cli import lint_imports_command as main
 .PHONY: help setup demo test faults plan-matrix lint types imports format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with all that fourd needs (the other targets do it by themselves)
 
@@ -39,6 +39,9 @@ test: lint types imports ## lint, types, layers, then the test suite on JOBS pro
 
 faults: $(STAMP) ## kill fifty training runs at random moments, and compare them with undisturbed ones (minutes)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.kills runs/faults $(KILLS)
+
+plan-matrix: $(STAMP) ## step every size on 1 to 256 GPUs without numbers (minutes, once)
+	OMP_NUM_THREADS=1 $(PY) -m fourd plan matrix --out results/plan_matrix.parquet
 
 lint: $(STAMP) ## style of the code and its formatting
 	$(PY) -m ruff check .

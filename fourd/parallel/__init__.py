@@ -9,13 +9,12 @@ from fourd.parallel.filling import sliced_filling
 from fourd.parallel.materialise import build_blank, fill, materialise, require_finite
 from fourd.parallel.ranks import Ranks, join
 from fourd.parallel.settings import ParallelConfig
-from fourd.parallel.sharding import adding_up, arrange, transformer_blocks
+from fourd.parallel.sharding import arrange, transformer_blocks
 
 __all__ = [
     "ParallelConfig",
     "Precision",
     "Ranks",
-    "adding_up",
     "arrange",
     "autocast",
     "build_blank",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from fourd.parallel.devices import Precision
@@ -91,11 +90,3 @@ def _shard(
     for name in _ENTRANCES:
         if hasattr(module, name):
             register_fsdp_forward_method(module, name)
-
-
-@contextmanager
-def adding_up(module: nn.Module, is_last: bool) -> Iterator[None]:
-    """Run a part of a step; gradients travel between ranks with the last part only."""
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(is_last)
-    yield

@@ -15,7 +15,7 @@ from fourd import checkpoint, loader, provenance, run_folder
 from fourd.flops import training_flop
 from fourd.loader import Batches, Loaded
 from fourd.optim import build_optimizer, learning_rate, set_learning_rate
-from fourd.parallel import Ranks, adding_up, autocast, join, materialise, reproducible, sliced_filling, to_device
+from fourd.parallel import Ranks, autocast, join, materialise, reproducible, sliced_filling, to_device
 from fourd.telemetry import Silent, StepClock, Telemetry, Watchdog, layer_norms, matrix_rate, memory_gb
 from fourd.trainer.config import FREE_TO_CHANGE, RunConfig
 from fourd.trainer.course import Course
@@ -89,6 +89,7 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
     course: taken in the place of the one that the checkpoint notes.
     """
     config, out, ranks, watchdog = run.config, run.out, run.ranks, run.watchdog
+    watchdog.phase("set up")
     objective, optimizer, guard = _materialise(config, ranks)
     first_step, course = _go_on(out / "checkpoints", objective, optimizer, guard, ranks, at_most, course)
     steps = range(first_step, config.steps)
@@ -202,11 +203,10 @@ def _forward_backward(
         batch = loader.masked_views(to_device(loaded.batch, ranks.device), config.repeat)
         torch.manual_seed(hash((config.seed, batch_number, ranks.rank, number)))
         share = len(batch.key) / config.batch_size
-        with adding_up(objective, is_last=number + 1 == config.parallel.parts):
-            with autocast(ranks.device, config.precision):
-                result = objective(batch)
-            # gradients are averaged over ranks, not added up
-            (result.loss * (share * ranks.size)).backward()
+        with autocast(ranks.device, config.precision):
+            result = objective(batch)
+        # gradients are averaged over ranks, not added up; each part's travel at once, since what waits is held whole
+        (result.loss * (share * ranks.size)).backward()
         for name, value in {"loss": result.loss, **result.scalars}.items():
             weighted = value.detach().float() * share
             said[name] = said[name] + weighted if name in said else weighted

@@ -35,7 +35,7 @@ _LEAST_KILLED = 0.5
 def start(victim: str, out: Path) -> list[int]:
     """Start the run that a victim belongs to."""
     workers = 1 if victim == "worker" else 0
-    config = replace(long_run(), num_workers=workers, hang_timeout_s=60.0)
+    config = replace(long_run(), num_workers=workers, hang_timeout_s=20.0)
     ranks = 2 if victim == "rank" else 1
     return forked_ranks.start(ranks, lambda: fit(config, out), log=f"{out}.log")
 
