@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from fourd import provenance
 from fourd.bench.demand import SIZES
@@ -29,6 +29,7 @@ from fourd.telemetry import StepProgress, memory_gb, reset_peak
 from fourd.tokens import Triple, grid_of
 from fourd.types import Batch
 
+Shape = torch.Size
 Comparison = Literal["default", "coarse", "same"]
 _OUR_PATCH: dict[str, Triple] = {"default": (4, 16, 16), "coarse": (4, 32, 32), "same": (2, 16, 16)}
 
@@ -73,6 +74,21 @@ class PretrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
         if self.rounds < 2:
             raise ValueError("rounds is 1: expected 2 or more, since the loss has to fall")
+
+
+def _attention_flop(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward_flop(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+_FUSED_ON_A_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flop,
+}
+"""Attention that torch's own table leaves out."""
 
 
 @dataclass
@@ -209,8 +225,8 @@ def _stepping(
 
 
 def _count(side: Side) -> None:
-    """Take the first step, which warms up, and count the operations of its products."""
-    with FlopCounterMode(display=False) as counter:
+    """Take the first step, which warms up, and count the operations of its products and of attention."""
+    with FlopCounterMode(display=False, custom_mapping=_FUSED_ON_A_CPU) as counter:
         side.losses.append(float(side.step()))
     side.flop = float(counter.get_total_flops())
 
