@@ -14,12 +14,17 @@ import pytest
 import torch
 
 from fourd.cli import COMMANDS
+from fourd.cli.bench import SUBJECTS as BENCH_SUBJECTS
 from fourd.cli.data import COMMANDS as DATA_COMMANDS
 from fourd.provenance import find
 from tests.films import truncate, write_film, write_sound
 
 ROOT = Path(__file__).parents[1]
-WITH_OPTIONS = [*(name for name in COMMANDS if name != "data"), *(f"data {name}" for name in DATA_COMMANDS)]
+WITH_OPTIONS = [
+    *(name for name in COMMANDS if name not in ("data", "bench")),
+    *(f"data {name}" for name in DATA_COMMANDS),
+    *(f"bench {name}" for name in BENCH_SUBJECTS),
+]
 
 RECIPES = '''
 """Runs of a second, for tests of the command line."""

@@ -41,6 +41,7 @@ def test_every_part_carries_its_type():
     assert described["objective"] == {
         "type": "tests.small_runs:LineConfig",
         "poisoned": [],
+        "exploding": [],
         "poisoned_times": 1000,
         "freeze": False,
     }

@@ -238,7 +238,12 @@ def _go_on(
 
 
 def _batches(dataset: Dataset, config: RunConfig, numbers: Sequence[int], ranks: Ranks) -> Batches:
-    """Read this rank's share of the clips of each batch."""
+    """Read this rank's share of the clips of each batch; raise ValueError where a part of it would be empty."""
+    if config.clips_per_step < ranks.size * config.parallel.parts:
+        raise ValueError(
+            f"parallel.parts is {config.parallel.parts} and there are {ranks.size} ranks, but a step has only "
+            f"{config.clips_per_step} clips: expected one for each part of each rank at least"
+        )
     return loader.batches(
         dataset,
         config.clips_per_step,
