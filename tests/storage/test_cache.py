@@ -206,7 +206,7 @@ def test_processes_share_a_small_folder_while_some_are_killed(tmp_path: Path):
     arguments = (str(tmp_path / "store"), str(tmp_path / "log"), config)
     readers = [start(read_at_random, *arguments, seed) for seed in range(3)]
     most, num_killed = 0, 0
-    while len(counted(tmp_path).reads()) < 400:
+    while len(counted(tmp_path).reads()) < 400 or num_killed < 4:  # a busy machine lets readers run ahead
         assert all(reader.is_alive() for reader in readers), "a reader met a wrong byte"
         most = max(most, kept_bytes(tmp_path))
         if len(counted(tmp_path).reads()) > 80 * (num_killed + 1):
