@@ -5,26 +5,69 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from fourd import provenance
 from fourd.types import Unreadable
 
+_IDENTITY = ("config.json", "inputs.json", "environment.json", "restarts.jsonl")
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if need be.
+
+    Raises ValueError naming the process that is at work there. The system lets go of a folder when its process ends,
+    somehow.
+    """
+    _make(out)
+    lock, holder = FileLock(out / ".lock", timeout=0), out / ".holder"
+    try:
+        lock.acquire()
+    except Timeout as error:
+        by = holder.read_text().strip() if holder.exists() else "another process"
+        raise ValueError(f"{by} is at work in {out}: wait for it, end it, or name another --out") from error
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {since})\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _make(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+
 
 def claim(
-    out: Path, config: object, free_to_change: Sequence[str] = (), inputs: Mapping[str, str] | None = None
+    out: Path,
+    config: object,
+    free_to_change: Sequence[str] = (),
+    inputs: Mapping[str, str] | None = None,
+    *,
+    nothing_done: bool = False,
 ) -> None:
     """Take a folder for a run, or take it up again; raise ValueError if it holds another run.
 
     inputs: fingerprints of what the config only names, such as files; they must be the same as before.
     Fields named in `free_to_change` (dotted; `*` stands for any part) may differ from the earlier call's: they change
     nothing of the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
+    nothing_done: an earlier call got nowhere, so that this one may be another run.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    _make(out)
+    if nothing_done:
+        for name in _IDENTITY:
+            (out / name).unlink(missing_ok=True)
     for name, value in (("config.json", provenance.describe(config)), ("inputs.json", dict(inputs or {}))):
         _require_same(out / name, value, free_to_change)
         provenance.write_json(out / name, value)
@@ -39,25 +82,48 @@ def _require_same(path: Path, now: object, free_to_change: Sequence[str]) -> Non
     if not path.exists():
         return
     free = [pattern for name in free_to_change for pattern in (name, f"{name}.*")]
-    differences = _differences(json.loads(path.read_text()), now)
-    differing = [name for name in differences if not any(fnmatch(name, pattern) for pattern in free)]
+    differences = _differences(_read_json(path), now)
+    differing = {
+        name: values for name, values in differences.items() if not any(fnmatch(name, pattern) for pattern in free)
+    }
     if differing:
+        told = [f"{name} was {_short(was)} and is {_short(now)}" for name, (was, now) in list(differing.items())[:4]]
+        more = f", and {len(differing) - 4} more" if len(differing) > 4 else ""
         raise ValueError(
-            f"{path} belongs to another run: {', '.join(differing[:4])} differ. "
-            f"Give this run its own --out, or delete {path.parent}"
+            f"{path} belongs to another run: {'; '.join(told)}{more}. Give the values of before, or give this run an "
+            "--out of its own"
         )
 
 
-def _differences(earlier: object, now: object, path: str = "") -> list[str]:
-    """List the dotted paths at which two descriptions are not the same."""
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): expected the JSON that an earlier call wrote. Put it back from a copy; or "
+            "delete it, and the same command writes it anew and goes on, without a check that it is the same run"
+        ) from error
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _differences(earlier: object, now: object, path: str = "") -> dict[str, tuple[object, object]]:
+    """Give the dotted paths at which two descriptions are not the same, with both values."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         names = sorted(earlier.keys() | now.keys())
         nested = [_differences(earlier.get(n), now.get(n), f"{path}.{n}" if path else n) for n in names]
-        return [name for part in nested for name in part]
+        return {name: values for part in nested for name, values in part.items()}
     if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
         pairs = enumerate(zip(earlier, now, strict=True))
-        return [name for place, (one, other) in pairs for name in _differences(one, other, f"{path}.{place}")]
-    return [] if earlier == now else [path]
+        return {
+            name: values
+            for place, (one, other) in pairs
+            for name, values in _differences(one, other, f"{path}.{place}").items()
+        }
+    return {} if earlier == now else {path: (earlier, now)}
 
 
 def list_unreadable(out: Path, found: Sequence[Unreadable]) -> None:

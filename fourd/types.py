@@ -348,6 +348,27 @@ class Objective(nn.Module, ABC):
         """Say by what the learning rate of a named parameter is multiplied."""
         return 1.0
 
+    def starting_weights(self) -> Mapping[str, str]:
+        """Name the parts that start from weights of others, each with a source that `fourd.load` takes."""
+        return {}
+
+    def followers(self) -> Mapping[str, nn.Module]:
+        """Name the parts without gradient that training moves all the same, such as an average of weights.
+
+        Checkpoints keep their parameters and buffers; other parts without gradient are filled anew by each start.
+        """
+        return {}
+
+    def begin(self) -> None:
+        """Bring the followers in line with what they follow, before the first step of a fresh run."""
+
+    def after_step(self, done: float, applied: Tensor) -> None:
+        """Move the followers, after an update.
+
+        done: share of the run's steps that are taken, in (0, 1]. applied: 0 where the update was skipped, else 1, as a
+        number on the device: nothing moves then.
+        """
+
     def export(self) -> Mapping[str, nn.Module]:
         """Name the parts that outlive the training; each is written to `final/<name>.safetensors`."""
         return {"model": self}

@@ -87,6 +87,43 @@ class Line(Objective):
 
 
 @dataclass(frozen=True)
+class AveragedConfig(LineConfig):
+    """Describe a network that is taught by the running average of itself."""
+
+    def build(self) -> Averaged:
+        return Averaged(self)
+
+
+class Averaged(Line):
+    """Agree with what the average of earlier weights says."""
+
+    def __init__(self, config: AveragedConfig) -> None:
+        super().__init__(config)
+        self.average = nn.Linear(96, 8).requires_grad_(False)
+        self.register_buffer("moves", torch.zeros(()))
+
+    def forward(self, batch: Batch) -> Step:
+        pixels = batch.video.flatten(1).float() / 255
+        apart = (self.backbone(pixels) - self.average(pixels)).square().mean()
+        return Step(super().forward(batch).loss + apart)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        super().init_weights(generator)
+        self.moves.zero_()
+
+    def followers(self) -> Mapping[str, nn.Module]:
+        return {"average": self.average}
+
+    def begin(self) -> None:
+        self.average.load_state_dict(self.backbone.state_dict())
+
+    def after_step(self, done: float, applied: torch.Tensor) -> None:
+        self.moves += applied
+        for mine, other in zip(self.average.parameters(), self.backbone.parameters(), strict=True):
+            mine.lerp_(other, applied * (1 - done / 2))
+
+
+@dataclass(frozen=True)
 class HollowConfig(ObjectiveConfig):
     """Describe an objective that forgets two buffers which no state holds."""
 

@@ -276,7 +276,7 @@ def test_films_are_pretrained_on_and_the_same_command_goes_on(package, films, tm
     assert (out / "metrics.jsonl").read_text() == metrics
     assert (out / "final/model.safetensors").read_bytes() == weights
     assert_lists_the_four(out)
-    assert_plain_error(found["other"], "batch_size differ")
+    assert_plain_error(found["other"], "batch_size was")
 
 
 def assert_lists_the_four(out: Path) -> None:

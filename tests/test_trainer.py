@@ -172,7 +172,7 @@ def stop_at(step: int) -> Any:
 )
 def test_a_folder_of_another_config_is_refused(tmp_path, changes, field):
     fit(run(steps=2), tmp_path)
-    with pytest.raises(ValueError, match=rf"belongs to another run: {field} differ.*--out"):
+    with pytest.raises(ValueError, match=rf"belongs to another run: {field} was.*--out"):
         fit(dataclasses.replace(run(steps=2), **changes), tmp_path)
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,31 @@ def newest(directory: Path, ranks: Ranks, before: int | None = None) -> Found | 
     before: look only at those of fewer steps. Every rank verifies a share of the files. Raises ValueError when all are
     damaged, PermissionError where others than the owner could have written them: reading one can run what it holds.
     """
-    paths = [path for path in candidates(directory) if before is None or step_of(path) < before]
-    for path in paths:
+    damaged: list[Path] = []
+    for path in candidates(directory):
+        if before is not None and step_of(path) >= before:
+            continue
         require_private(directory, path)
         fault = _fault(path, ranks)
         if fault is None:
+            ranks.first_does(lambda: _set_aside(damaged))
             return Found(path, step_of(path), manifest.read(path)["notes"])
         log.warning("checkpoint %s is damaged (%s): trying the one before", path, fault)
-    if paths and before is None:
-        raise ValueError(f"every checkpoint in {directory} is damaged: restore one, or delete the run to start again")
+        damaged.append(path)
+    if damaged and before is None:
+        raise ValueError(
+            f"every checkpoint in {directory} is damaged ({len(damaged)} of them): put one back from a copy, or start "
+            "again in another --out; weights that a run has finished lie in its final/model.safetensors (--init)"
+        )
     return None
+
+
+def _set_aside(damaged: Sequence[Path]) -> None:
+    """Keep what is damaged from being taken for a checkpoint again, and from counting among those that are kept."""
+    for path in damaged:
+        aside = path.with_name(f"damaged_{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
 
 
 def drop_after(directory: Path, step: int) -> None:

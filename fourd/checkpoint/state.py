@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from fourd.parallel import Ranks
+from fourd.types import Objective
 
 _OPTIONS = StateDictOptions(ignore_frozen_params=True, strict=False)
 
@@ -25,7 +26,18 @@ def state_of(objective: nn.Module, optimizer: Optimizer, carried: Mapping[str, T
     carried: what the loop holds beside weights and moments; the same on every rank.
     """
     model, optim = get_state_dict(objective, optimizer, options=_OPTIONS)
-    return {"model": model, "optimizer": optim, "carried": dict(carried or {})}
+    state = {"model": model, "optimizer": optim, "carried": dict(carried or {})}
+    followers = _followers_of(objective)
+    return state | ({"followers": followers} if followers else {})
+
+
+def _followers_of(objective: nn.Module) -> dict[str, Tensor]:
+    """Name what moves without a gradient; buffers are among a model's own numbers already."""
+    followers = objective.followers() if isinstance(objective, Objective) else {}
+    named = (
+        (f"{part}.{name}", value) for part, module in followers.items() for name, value in module.named_parameters()
+    )
+    return {name: value.detach() for name, value in named}
 
 
 def restore(

@@ -6,13 +6,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from fourd import provenance, run_folder
 from fourd.datasets.video_files import EXTENSIONS
@@ -31,23 +29,6 @@ _OURS_ASIDE = (
     *(f"{suffix}.mp4{ASIDE_SUFFIX}" for suffix in (*EXTENSIONS, *IMAGE_EXTENSIONS)),
 )
 """How the names end of what this package writes aside."""
-
-
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if need be; raise ValueError if one is at work there."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock", timeout=0)  # the system gives it up when a process ends, somehow
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(f"another process extracts to {out}: wait for it, or name another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class FeatureFolder:

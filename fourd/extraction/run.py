@@ -9,9 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from fourd import run_folder
 from fourd.extraction.config import ExtractConfig, settle
 from fourd.extraction.encoding import Encoded, Encoder, UnstorableFeatures
-from fourd.extraction.folder import FeatureFolder, alone_in
+from fourd.extraction.folder import FeatureFolder
 from fourd.extraction.index import DAMAGED, Entry
 from fourd.extraction.inputs import Source, find_inputs
 from fourd.extraction.progress import ExtractProgress
@@ -56,7 +57,7 @@ def extract(
     sources, others = find_inputs(paths, out)
     place = find_device(device)
     encoder = Encoder(backbone, settle(config, backbone, place), place, batch_size, with_grid=film is not None)
-    with alone_in(out):
+    with run_folder.alone_in(out):
         folder = FeatureFolder(out, encoder.config, backbone)
         sources = [folder.as_known(source) for source in sources]
         folder.index.entries.update({entry.key: entry for entry in others})

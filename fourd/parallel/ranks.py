@@ -82,18 +82,25 @@ class Ranks:
         raised = torch.tensor(flag, dtype=torch.int32)
         return Agreement(raised, dist.all_reduce(raised, dist.ReduceOp.MAX, group=_host_group(), async_op=True))
 
+    def shard_of(self, config: ParallelConfig) -> int:
+        """Count the ranks that share a copy of the model; raise ValueError where that does not divide all ranks."""
+        shard = config.shard or self.local_size
+        if self.size % shard:
+            found = f"there are {self.size} ranks" if self.many else "there is one process alone"
+            raise ValueError(
+                f"parallel.shard is {shard} and {found}: expected a divisor of {self.size}, or other ranks "
+                "(torchrun --nproc-per-node N -m fourd ...)"
+            )
+        return shard
+
     def mesh(self, config: ParallelConfig) -> DeviceMesh | None:
         """Lay ranks out: copies of the model by the ranks that share one; None for one rank alone.
 
         Raises ValueError where the ranks are no whole number of such groups.
         """
+        shard = self.shard_of(config)
         if not self.many:
             return None
-        shard = config.shard or self.local_size
-        if self.size % shard:
-            raise ValueError(
-                f"parallel.shard is {shard} and there are {self.size} ranks: expected a divisor of {self.size}"
-            )
         names = ("replicate", "shard")
         mesh = init_device_mesh(self.device.type, (self.size // shard, shard), mesh_dim_names=names)
         return mesh if self.size > shard > 1 else mesh["shard"] if shard > 1 else mesh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fourd.parallel import ParallelConfig, Precision
@@ -50,9 +51,9 @@ class Load:
 
 
 def step_time(load: Load, gpus: int, parallel: ParallelConfig, gpu: Gpu, how: Assumptions) -> StepTime:
-    """Estimate a step."""
+    """Estimate a step: all wait for the rank that has most clips."""
     rate = gpu.tflops * 1e12 * how.utilisation
-    return StepTime(load.flop_per_clip * load.batch / gpus / rate, traffic_s(load, gpus, parallel, gpu, how))
+    return StepTime(load.flop_per_clip * math.ceil(load.batch / gpus) / rate, traffic_s(load, gpus, parallel, gpu, how))
 
 
 def traffic_s(load: Load, gpus: int, parallel: ParallelConfig, gpu: Gpu, how: Assumptions) -> float:

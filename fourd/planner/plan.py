@@ -128,22 +128,21 @@ class Plan:
 def make_plan(config: PlanConfig, objective: ObjectiveConfig) -> Plan:
     """Plan a run; raise ValueError where no setting fits, naming the smallest number of GPUs that would do."""
     gpu = find_gpu(config.gpu, config.gpu_memory_gb, config.gpu_tflops)
-    if not config.fit and config.batch % config.gpus:
-        near = max(config.batch // config.gpus, 1) * config.gpus
+    if not config.fit and config.batch < config.gpus:
         raise ValueError(
-            f"--batch {config.batch} is no multiple of --gpus {config.gpus}: every rank takes as many clips of a "
-            f"batch; try --batch {near}"
+            f"--batch {config.batch} has fewer clips than there are --gpus {config.gpus}: expected one for each at "
+            "least"
         )
     job = _job(config, objective, gpu)
-    gpus, uneven = fewest(job) if config.fit else (config.gpus, [])
+    gpus = fewest(job) if config.fit else config.gpus
     found = fastest(job, gpus)
     if found is None:
-        enough, _ = fewest(job)
+        enough = fewest(job)
         raise ValueError(
             f"{config.model} in batches of {config.batch} does not fit on {gpus} {gpu.name}: no setting does, even "
             f"with whole blocks recomputed; {enough} are the fewest that do (--gpus {enough})"
         )
-    return _write_down(config, job, found, uneven)
+    return _write_down(config, job, found)
 
 
 def _job(config: PlanConfig, objective: ObjectiveConfig, gpu: Gpu) -> Job:
@@ -161,7 +160,7 @@ def _job(config: PlanConfig, objective: ObjectiveConfig, gpu: Gpu) -> Job:
     )
 
 
-def _write_down(config: PlanConfig, job: Job, found: tuple[Setting, Peak], uneven: list[int]) -> Plan:
+def _write_down(config: PlanConfig, job: Job, found: tuple[Setting, Peak]) -> Plan:
     setting, peak = found
     parallel = setting.parallel
     clips_per_s = config.batch / setting.time.seconds
@@ -195,16 +194,17 @@ def _write_down(config: PlanConfig, job: Job, found: tuple[Setting, Peak], uneve
         read_bytes_per_s=unique * config.clip_mb * 1e6,
         decode_cores=unique / config.decode_clips_per_s,
         decode_clips_per_s=config.decode_clips_per_s,
-        notes=_notes(job, setting, uneven),
+        notes=_notes(job, setting),
     )
 
 
-def _notes(job: Job, setting: Setting, uneven: list[int]) -> tuple[str, ...]:
+def _notes(job: Job, setting: Setting) -> tuple[str, ...]:
     """Say what a reader of the plan should know beside its numbers."""
     notes = []
-    if uneven:
-        counts = ", ".join(map(str, uneven))
-        notes.append(f"{counts} GPUs hold the weights, gradients and moments, but do not divide batches of {job.batch}")
+    if job.batch % setting.gpus:
+        notes.append(
+            f"{setting.gpus} GPUs do not divide batches of {job.batch}: some have a clip less, and wait for the others"
+        )
     if setting.time.traffic_s > setting.time.compute_s:
         notes.append("traffic between GPUs takes longer than arithmetic: a larger batch would make better use of them")
     if job.gpu.name == CPU:

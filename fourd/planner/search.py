@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -43,7 +44,7 @@ class Setting:
     gpus: int
     parallel: ParallelConfig
     clips: int
-    """Of a part of a rank's share of a batch."""
+    """Of the largest part of the largest share of a batch."""
     time: StepTime
 
     def order(self) -> tuple[object, ...]:
@@ -56,17 +57,17 @@ class Setting:
 
 def settings(job: Job, gpus: int) -> list[Setting]:
     """List the layouts of a step on so many GPUs that could fit, the fastest first."""
-    share = job.batch // gpus
+    share = math.ceil(job.batch / gpus)
     found = []
     for shard in _shards(gpus, job.gpu.per_node):
         if job.parameters * STEP_STATE_BYTES / shard > job.memory_bytes:
             continue
         for recompute in get_args(Recompute):
-            for parts in _divisors(share):
+            for parts in _numbers_of_parts(share):
                 parallel = ParallelConfig(shard, recompute, parts, reduce=job.reduce)
                 load = Load(job.parameters, job.flop_per_clip[recompute], job.batch, job.precision)
                 time = step_time(load, gpus, parallel, job.gpu, job.assumed)
-                found.append(Setting(gpus, parallel, share // parts, time))
+                found.append(Setting(gpus, parallel, math.ceil(share / parts), time))
     return sorted(found, key=Setting.order)
 
 
@@ -105,22 +106,18 @@ def _kind(one: Setting) -> tuple[str, bool]:
     return one.parallel.recompute, one.parallel.parts > 1
 
 
-def fewest(job: Job, most: int = 4096) -> tuple[int, list[int]]:
-    """Find the smallest number of GPUs on which some setting fits, and smaller ones that do not divide the batch.
+def fewest(job: Job, most: int = 4096) -> int:
+    """Find the smallest number of GPUs on which some setting fits.
 
-    Numbers are those of GPUs within one machine, then of whole machines. Raises ValueError where `most` do not do.
+    Numbers are those of GPUs within one machine, then of whole machines. Raises ValueError where `most`, or as many as
+    a batch has clips, do not do.
     """
-    uneven = []
-    for gpus in _counts(job.gpu.per_node, most):
-        if job.parameters * STEP_STATE_BYTES / gpus > job.memory_bytes:
-            continue
-        if job.batch % gpus:
-            uneven.append(gpus)
-        elif _some_fits(job, gpus):
-            return gpus, uneven
+    for gpus in _counts(job.gpu.per_node, min(most, job.batch)):
+        if job.parameters * STEP_STATE_BYTES / gpus <= job.memory_bytes and _some_fits(job, gpus):
+            return gpus
     raise ValueError(
         f"{job.parameters / 1e9:.1f}e9 parameters in batches of {job.batch} fit on no number of {job.gpu.name} up to "
-        f"{most} that divides the batch; take a GPU with more memory (--gpu), or another --batch"
+        f"{min(most, job.batch)}; take a GPU with more memory (--gpu), or another --batch"
     )
 
 
@@ -145,9 +142,10 @@ def _shards(gpus: int, per_node: int) -> Iterator[int]:
 
 
 def _counts(per_node: int, most: int) -> Iterator[int]:
-    yield from range(1, per_node + 1)
+    yield from range(1, min(per_node, most) + 1)
     yield from range(2 * per_node, most + 1, per_node)
 
 
-def _divisors(number: int) -> list[int]:
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+def _numbers_of_parts(share: int) -> list[int]:
+    """Give the numbers of parts that a rank's clips are tried in: those that divide them, and powers of two."""
+    return [parts for parts in range(1, share + 1) if share % parts == 0 or parts & (parts - 1) == 0]

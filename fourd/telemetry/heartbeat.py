@@ -60,17 +60,19 @@ class Watchdog:
         num_ranks: int = 1,
         ends_process: bool = True,
         every_s: float = 5.0,
+        leaves: Path | None = None,
     ) -> None:
         """Watch over the process of `rank` among `num_ranks`; the folder, shared by all, is made if need be.
 
         timeout_s: of every phase, or of each by its name; 0 waits for ever. ends_process: end it, or only say what
-        hangs, once for each phase. every_s: time between two signs. Raises ValueError for a time below 0.
+        hangs, once for each phase. every_s: time between two signs. leaves: a file to write when it ends the process,
+        for whatever may start it again and does not learn of the exit code. Raises ValueError for a time below 0.
         """
         for name, seconds in (timeout_s if isinstance(timeout_s, Mapping) else {"phases": timeout_s}).items():
             if not seconds >= 0:
                 raise ValueError(f"Watchdog.timeout_s of {name} is {seconds}: expected 0 (for ever) or more seconds")
         self.folder, self.rank, self.num_ranks = folder, rank, num_ranks
-        self.timeout_s, self.ends_process, self.every_s = timeout_s, ends_process, every_s
+        self.timeout_s, self.ends_process, self.every_s, self.leaves = timeout_s, ends_process, every_s, leaves
         self._phase = _Phase("start", time.monotonic(), 0.0, 0)
         self._began_unix_s = time.time()
         self._done, self._writing = threading.Event(), threading.Lock()
@@ -170,6 +172,8 @@ class Watchdog:
         log.error("stacks of rank %d: %s; %s%s", self.rank, stacks, others, end if self.ends_process else "")
         _flush_logs()
         if self.ends_process:
+            if self.leaves is not None:
+                self.leaves.write_text(f"rank {self.rank} hung in {phase.name!r} of step {phase.step}\n")
             self._leave(f"hung in {phase.name!r} and was ended")
             self._write_sign()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +12,21 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from fourd import checkpoint, loader, provenance, run_folder
+from fourd import checkpoint, loader, provenance
 from fourd.flops import training_flop
 from fourd.loader import Batches, Loaded
 from fourd.optim import build_optimizer, learning_rate, set_learning_rate
-from fourd.parallel import Ranks, autocast, join, materialise, reproducible, sliced_filling, to_device
+from fourd.parallel import Ranks, autocast, build_blank, join, materialise, reproducible, sliced_filling, to_device
 from fourd.telemetry import Silent, StepClock, Telemetry, Watchdog, layer_norms, matrix_rate, memory_gb
-from fourd.trainer.config import FREE_TO_CHANGE, RunConfig
+from fourd.trainer.config import RunConfig
 from fourd.trainer.course import Course
 from fourd.trainer.finish import finish, held_out_loss, worth_showing
 from fourd.trainer.guard import StepGuard
-from fourd.trainer.stopping import Interruption, Requeue, RollBack, explained, listening
+from fourd.trainer.stopping import REQUEUE_FILE, Interruption, Requeue, RollBack, explained, listening
+from fourd.trainer.taking import alone_in, require_layout, starting_weights, take
 from fourd.trainer.window import StepSaid, Window
 from fourd.types import Dataset, Objective
-from fourd.weights.starting import fill_backbone, identity, require_weights
+from fourd.weights.starting import fill_backbone, require_weights
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +48,29 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     """
     # longer than the watchdog waits, which knows more of a hang than a rank that waits for another one
     ranks = join(config.device, 2 * config.hang_timeout_s or _FOREVER_S)
-    if config.init:
-        require_weights(config.init)
+    require_layout(config, ranks)
+    sources = starting_weights(config, build_blank(config.objective))
+    for source in sources.values():
+        require_weights(source)
     dataset, held_out = config.data.build(), _build_held_out(config)
-    ranks.first_does(lambda: _claim(config, out, dataset, held_out))
-    with (
-        listening(out, ranks.is_first) as interruption,
-        Watchdog(out / "heartbeat", ranks.rank, config.hang_timeout_s, num_ranks=ranks.size) as watchdog,
-    ):
-        ranks.first_does(interruption.begin)
-        run = _Run(config, out, title, ranks, dataset, held_out, interruption, watchdog)
-        at_most, course = config.steps, None
-        while True:
-            try:
-                objective = _train(run, at_most, course)
-                break
-            except RollBack as back:
-                at_most, course = back.step, back.course
-                log.warning("go back to a checkpoint of step %d or before; batches left out: %s", at_most, course)
-        watchdog.phase("finish", timeout_s=0.0)
-        finish(objective, config, out, worth_showing(held_out, dataset), ranks)
+    with alone_in(out, ranks):
+        ranks.first_does(lambda: take(out, config, dataset, held_out, sources))
+        with _watched(config, out, ranks) as (interruption, watchdog):
+            objective = _train_on(_Run(config, out, title, ranks, dataset, held_out, interruption, watchdog))
+            watchdog.phase("finish", timeout_s=0.0)
+            finish(objective, config, out, worth_showing(held_out, dataset), ranks)
     return objective
+
+
+@contextmanager
+def _watched(config: RunConfig, out: Path, ranks: Ranks) -> Iterator[tuple[Interruption, Watchdog]]:
+    """Listen to whoever asks for the end, and end what hangs."""
+    watchdog = Watchdog(
+        out / "heartbeat", ranks.rank, config.hang_timeout_s, num_ranks=ranks.size, leaves=out / REQUEUE_FILE
+    )
+    with listening(out, ranks.is_first) as interruption, watchdog:
+        ranks.first_does(interruption.begin)
+        yield interruption, watchdog
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,17 @@ class _Run:
     held_out: Dataset | None
     interruption: Interruption
     watchdog: Watchdog
+
+
+def _train_on(run: _Run) -> Objective:
+    """Train to the end, back to a checkpoint and on another course where that has to be."""
+    at_most, course = run.config.steps, None
+    while True:
+        try:
+            return _train(run, at_most, course)
+        except RollBack as back:
+            at_most, course = back.step, back.course
+            log.warning("go back to a checkpoint of step %d or before; batches left out: %s", at_most, course)
 
 
 def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
@@ -115,6 +130,8 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
                 skipped = guard.judge(loss, norm)
                 optimizer.found_inf = skipped  # type: ignore[attr-defined]
                 optimizer.step()
+                with torch.no_grad():
+                    objective.after_step((step + 1) / config.steps, 1 - skipped)
 
             done = step + 1
             window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
@@ -156,9 +173,11 @@ def _materialise(config: RunConfig, ranks: Ranks) -> tuple[Objective, torch.opti
         parallel=config.parallel,
         precision=config.precision,
     )
-    if config.init:
-        with sliced_filling():
-            fill_backbone(objective.get_submodule("backbone"), config.init)
+    with sliced_filling():
+        for part, source in starting_weights(config, objective).items():
+            fill_backbone(objective.get_submodule(part), source)
+    with torch.no_grad():
+        objective.begin()
     return objective, build_optimizer(objective, config.optim), StepGuard(ranks.device, config.max_norm_sigmas)
 
 
@@ -238,12 +257,7 @@ def _go_on(
 
 
 def _batches(dataset: Dataset, config: RunConfig, numbers: Sequence[int], ranks: Ranks) -> Batches:
-    """Read this rank's share of the clips of each batch; raise ValueError where a part of it would be empty."""
-    if config.clips_per_step < ranks.size * config.parallel.parts:
-        raise ValueError(
-            f"parallel.parts is {config.parallel.parts} and there are {ranks.size} ranks, but a step has only "
-            f"{config.clips_per_step} clips: expected one for each part of each rank at least"
-        )
+    """Read this rank's share of the clips of each batch."""
     return loader.batches(
         dataset,
         config.clips_per_step,
@@ -256,18 +270,6 @@ def _batches(dataset: Dataset, config: RunConfig, numbers: Sequence[int], ranks:
         micro=config.parallel.parts,
         timeout_s=config.worker_timeout_s,
     )
-
-
-def _claim(config: RunConfig, out: Path, dataset: Dataset, held_out: Dataset | None) -> None:
-    """Take the folder, and list what cannot be read."""
-    # what the config only names: the clips, the weights to start from
-    inputs = {
-        "data": dataset.fingerprint,
-        "held_out": held_out.fingerprint if held_out is not None else "",
-        "init": identity(config.init) if config.init else "",
-    }
-    run_folder.claim(out, config, FREE_TO_CHANGE, inputs)
-    run_folder.list_unreadable(out, (*dataset.unreadable, *dataset.damaged))
 
 
 def _build_held_out(config: RunConfig) -> Dataset | None:

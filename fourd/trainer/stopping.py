@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 REQUEUE = 75
 """Exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)."""
+REQUEUE_FILE = "requeue"
+"""Left in the folder of a run that asks for the same command again: exit codes get lost in launchers."""
 _ASKING = (signal.SIGTERM, signal.SIGUSR1)
 _LOOK_EVERY_S = 2.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -52,7 +54,7 @@ class Interruption:
     def __init__(self, out: Path, looks: bool = True) -> None:
         """Begin; `looks` for the file, which one rank has to do."""
         self._looks = looks
-        self._stop, self._requeue = out / "stop", out / "requeue"
+        self._stop, self._requeue = out / "stop", out / REQUEUE_FILE
         self._by = ""
         self._looked = 0.0
 

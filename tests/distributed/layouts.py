@@ -27,6 +27,7 @@ LAYOUTS = {
     "two": (2, ParallelConfig()),
     "from_two_to_one": (1, ParallelConfig()),
     "from_two_to_four": (4, ParallelConfig()),
+    "from_two_to_three": (3, ParallelConfig()),
     "hybrid": (4, ParallelConfig(shard=2)),
     "copies": (2, ParallelConfig(shard=1)),
     "parts_full": (2, ParallelConfig(parts=2, recompute="full")),

@@ -84,10 +84,18 @@ def test_what_fits_nowhere_says_how_many_gpus_would_do(capsys):
     assert (found["gpus"], found["shard"]) == (2, 2)
 
 
+def test_ranks_that_do_not_divide_a_batch_wait_for_the_one_with_most_clips(capsys):
+    uneven, even = (planned(capsys, "--gpus", "3", "--batch", batch) for batch in ("7", "9"))
+    assert (uneven["clips_per_part"], uneven["memory"]) == (even["clips_per_part"], even["memory"])
+    assert uneven["compute_s_per_step"] == even["compute_s_per_step"]
+    assert uneven["clips_per_s"] == pytest.approx(even["clips_per_s"] * 7 / 9)
+    assert "3 GPUs do not divide batches of 7" in uneven["notes"][0]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--gpus", "3", "--batch", "8"], "--batch 8 is no multiple of --gpus 3.*try --batch 6"),
+        (["--gpus", "3", "--batch", "2"], "--batch 2 has fewer clips than there are --gpus 3"),
         (["--gpu", "abacus"], "--gpu abacus: not known"),
     ],
 )
