@@ -1,4 +1,4 @@
-"""Between pixels and tokens: patches, masks, position tables, resampling in time. Pure functions."""
+"""Between pixels and tokens: patches, position tables, resampling in time. Pure functions; masks: `fourd.masks`."""
 
 from __future__ import annotations
 
@@ -95,33 +95,7 @@ def unpatchify(patches: Shaped[Tensor, "B N P"], grid: Triple, patch: Triple) ->
     return rearrange(patches, inverse, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
-# ----------------------------------------------------------------------------- masks
-
-
-def num_kept(num_tokens: int, mask_ratio: float) -> int:
-    """Count the tokens that stay visible; raise ValueError when none would.
-
-    Source: `int(N * (1 - ratio))`, 78 of 1568 at 95% (the released masking code of the same team, RVM).
-    """
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"mask_ratio is {mask_ratio}; expected 0 <= mask_ratio < 1")
-    kept = int(num_tokens * (1 - mask_ratio))
-    if kept < 1:
-        raise ValueError(f"mask_ratio {mask_ratio} leaves none of {num_tokens} tokens visible; lower it")
-    return kept
-
-
-def random_visible(seed: Int[Tensor, " B"], num_tokens: int, num_visible: int) -> Int[Tensor, "B n"]:
-    """Draw for each clip which tokens stay visible, uniformly, as a function of the clip's seed alone.
-
-    The draw is a counter-based hash, so it is the same on every device and in every batch.
-    """
-    counter = torch.arange(1, num_tokens + 1, device=seed.device)
-    order = splitmix64(seed[:, None] + counter * _GOLDEN_RATIO).argsort(dim=1)
-    return order[:, :num_visible].sort(dim=1).values
-
-
-_GOLDEN_RATIO = 0x9E3779B97F4A7C15 - (1 << 64)
+# ----------------------------------------------------------------------------- some tokens of all
 
 
 def splitmix64(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

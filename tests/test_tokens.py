@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fourd.tokens import (
     as_mask,
@@ -16,9 +15,7 @@ from fourd.tokens import (
     fourier_features,
     grid_of,
     native_pixels,
-    num_kept,
     patchify,
-    random_visible,
     resample_positions,
     resample_time,
     resize_frames,
@@ -138,90 +135,7 @@ def test_tokens_run_t_h_w_and_numbers_within_one_run_t_h_w_c(grid, patch, data):
     assert patchify(video, patch)[0, token, inside] == video[0, t, channel, y, x]
 
 
-# ----------------------------------------------------------------------------- masks
-
-
-def test_num_kept_is_78_of_1568():
-    assert num_kept(1568, 0.95) == 78
-    assert num_kept(64, 0.0) == 64
-
-
-@pytest.mark.parametrize(("ratio", "message"), [(1.0, "expected 0 <="), (-0.1, "expected 0 <="), (0.95, "leaves none")])
-def test_a_ratio_that_keeps_nothing_is_an_error(ratio, message):
-    with pytest.raises(ValueError, match=message):
-        num_kept(16, ratio)
-
-
-def splitmix64(seed: int, count: int) -> list[int]:
-    """Generate as published, in plain integers."""
-    numbers, whole = [], (1 << 64) - 1
-    for step in range(1, count + 1):
-        z = (seed + step * 0x9E3779B97F4A7C15) & whole
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & whole
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & whole
-        numbers.append(z ^ (z >> 31))
-    return numbers
-
-
-def test_the_reference_generator_gives_the_published_numbers():
-    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-
-
-@given(seed=st.integers(-(1 << 63), (1 << 63) - 1))
-def test_the_mask_follows_the_published_generator(seed):
-    signed = [z - (1 << 64) if z >> 63 else z for z in splitmix64(seed, 40)]
-    expected = sorted(sorted(range(40), key=signed.__getitem__)[:7])
-    assert random_visible(torch.tensor([seed]), 40, 7)[0].tolist() == expected
-
-
-def test_a_mask_depends_on_its_seed_alone():
-    seeds = torch.tensor([5, -7, 123456789012345, 5, 0])
-    together = random_visible(seeds, 1568, 78)
-    alone = torch.cat([random_visible(seed[None], 1568, 78) for seed in seeds])
-    assert torch.equal(together, alone)
-    assert torch.equal(random_visible(seeds.flip(0), 1568, 78), together.flip(0))
-    assert torch.equal(together[0], together[3])
-    assert not torch.equal(together[0], together[1])
-
-
-def test_global_random_state_is_neither_read_nor_moved():
-    torch.manual_seed(1)
-    first, state = random_visible(torch.arange(3), 64, 16), torch.get_rng_state()
-    torch.manual_seed(2)
-    assert torch.equal(random_visible(torch.arange(3), 64, 16), first)
-    torch.manual_seed(1)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_visible_tokens_are_distinct_and_in_order():
-    visible = random_visible(torch.arange(200), 1568, 78)
-    assert visible.shape == (200, 78)
-    assert (visible.diff(dim=1) > 0).all()
-    assert visible.min() >= 0
-    assert visible.max() < 1568
-
-
-@pytest.mark.parametrize("stride", [1, 1 << 40], ids=["neighbouring-seeds", "distant-seeds"])
-def test_masks_are_uniform(stride):
-    num_clips, num_tokens, num_visible = 8000, 64, 16
-    visible = random_visible(torch.arange(num_clips) * stride, num_tokens, num_visible)
-    mask = as_mask(visible, num_tokens).double()
-    share = num_visible / num_tokens
-    z = (mask.sum(dim=0) - num_clips * share) / math.sqrt(num_clips * share * (1 - share))
-    assert chi_square_deviation(z.square().sum() * (num_tokens - 1) / num_tokens, num_tokens - 1) < 5
-
-    pair_share = share * (num_visible - 1) / (num_tokens - 1)
-    together = (mask.T @ mask)[*torch.triu_indices(num_tokens, num_tokens, 1)]
-    z = (together - num_clips * pair_share) / math.sqrt(num_clips * pair_share * (1 - pair_share))
-    assert chi_square_deviation(z.square().sum(), len(z)) < 5
-
-    overlap = (mask[1:] * mask[:-1]).sum(dim=1).mean()
-    assert abs(overlap - num_visible * share) < 0.15
-
-
-def chi_square_deviation(statistic: Tensor, freedom: int) -> float:
-    """Say how many standard deviations a chi-square statistic lies from its mean."""
-    return float((statistic - freedom).abs() / math.sqrt(2 * freedom))
+# ----------------------------------------------------------------------------- some tokens of all
 
 
 def test_taking_and_marking_tokens():

@@ -24,12 +24,26 @@ def pixel_error(prediction: Float[Tensor, "B n P"], target: Shaped[Tensor, "B n 
     return error
 
 
+@torch.no_grad()
+def squared_difference(one: Shaped[Tensor, "B #T C H W"], other: Shaped[Tensor, "B #T C H W"]) -> Float[Tensor, ""]:
+    """Take the mean squared difference of two pictures or films in float32, without a gradient; bytes or in [0, 1]."""
+    at_once = _at_once(one.device)
+    total = torch.zeros((), device=one.device, dtype=torch.float32)
+    for some, others in zip(one.split(at_once), other.split(at_once), strict=True):
+        total = total + (as_shares(some).float() - as_shares(others).float()).square_().sum()
+    return total / max(one.numel(), other.numel())
+
+
+def _at_once(device: torch.device) -> int:
+    return _CLIPS_AT_ONCE.get(device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+
+
 class _PixelError(torch.autograd.Function):
     """Keep the differences in the prediction's precision, in its place, and nothing else for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, prediction: Tensor, target: Tensor) -> Tensor:
-        at_once = _CLIPS_AT_ONCE.get(prediction.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+        at_once = _at_once(prediction.device)
         kept = torch.empty_like(prediction)
         total = torch.zeros((), device=prediction.device, dtype=torch.float32)
         parts = zip(*(tensor.split(at_once) for tensor in (prediction, target, kept)), strict=True)

@@ -8,49 +8,39 @@ front of the visible ones right before one of the last blocks of the same stack.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from fourd.backbones import video_vit
-from fourd.backbones.video_vit import VideoViT, VideoViTConfig, init_table
-from fourd.layers import LayerNorm, init_lecun_normal
+from fourd.masks import Mask, MaskPattern
+from fourd.objectives._latents import LatentPixels, LatentPixelsConfig
+from fourd.objectives._native import native_or_bytes, noisy_clips
 from fourd.objectives._pixel_error import pixel_error
 from fourd.pictures import reconstruction_picture
-from fourd.tokens import Triple, as_mask, as_shares, grid_of, num_kept, patchify, random_visible, unpatchify
-from fourd.types import Batch, Objective, ObjectiveConfig, Step
+from fourd.tokens import as_mask, as_shares, patchify, unpatchify
+from fourd.types import Batch, Step
 
 
-class SimpleMAE(Objective):
+class SimpleMAE(LatentPixels):
     """Train a video transformer to fill in what it does not see.
 
     The first L - 2 blocks see only the visible patches. The last two see the latent tokens as well,
     each of which then gives the pixels of its own, coarser patch through one linear layer.
     """
 
+    config: SimpleMAEConfig
+
     def __init__(self, config: SimpleMAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.backbone: VideoViT = config.backbone.build()
-        if not config.backbone.native_size:
-            raise ValueError("SimpleMAE pretrains at the backbone's native size; expected native_size=True")
-        if not 0 < config.num_decoder_blocks <= len(self.backbone.blocks):
-            raise ValueError(
-                f"num_decoder_blocks is {config.num_decoder_blocks}; expected 1 to {len(self.backbone.blocks)}"
-            )
-        width, patch = config.backbone.width, config.decoder_patch
-        self.latent_grid = grid_of(config.backbone.num_frames, config.backbone.size, patch)
-        num_latents = self.latent_grid[0] * self.latent_grid[1] * self.latent_grid[2]
-        self.num_visible = num_kept(self.backbone.num_tokens, config.mask_ratio)
+        super().__init__(config, config.backbone.num_frames)
+        self.mask = Mask(config.mask_pattern, config.mask_ratio)
+        self.num_visible = self.mask.num_visible(self.backbone.grid)
         if config.masked_only and self.num_visible == self.backbone.num_tokens:
             raise ValueError(
                 f"mask_ratio {config.mask_ratio} hides nothing, so a masked_only loss has nothing to count"
             )
-        self.latents = nn.Parameter(torch.empty(num_latents, width))
-        self.norm = LayerNorm(width) if config.final_norm else nn.Identity()
-        self.decoder = nn.Linear(width, patch[0] * patch[1] * patch[2] * 3)
 
     def forward(self, batch: Batch) -> Step:
         """Compute the mean squared error against plain pixels in [0, 1]."""
@@ -70,48 +60,14 @@ class SimpleMAE(Objective):
         return as_shares(pixels), visible.unflatten(1, self.backbone.grid), video
 
     def _predict(self, batch: Batch) -> tuple[Shaped[Tensor, "B T 3 h w"], Bool[Tensor, "B N"], Float[Tensor, "B n P"]]:
-        pixels = self._pixels(batch.video)
-        visible = random_visible(batch.seed, self.backbone.num_tokens, self.num_visible)
-        prediction = self.decoder(self.norm(self._latents_after(self.backbone.embed(pixels, visible))))
-        return pixels, as_mask(visible, self.backbone.num_tokens), prediction
-
-    def _pixels(self, video: UInt8[Tensor, "B T 3 H W"]) -> Shaped[Tensor, "B T 3 h w"]:
-        """Leave clips of the native size as the bytes that they are; others are resized, to floats."""
-        is_native = tuple(video.shape[-2:]) == tuple(self.config.backbone.size)
-        return video if is_native and video.dtype == torch.uint8 else self.backbone.pixels(video)
-
-    def _latents_after(self, x: Float[Tensor, "B n D"]) -> Float[Tensor, "B l D"]:
-        """Run all blocks over the visible patches, the last ones over the latent tokens too; give the latter."""
-        num_encoder_blocks = len(self.backbone.blocks) - self.config.num_decoder_blocks
-        for block in self.backbone.blocks[:num_encoder_blocks]:
-            x = block(x)
-        for number, block in enumerate(self.backbone.blocks[num_encoder_blocks:], start=1):
-            common = self.latents if number == 1 else None
-            num_kept = len(self.latents) if number == self.config.num_decoder_blocks else None
-            x = block(x, common, num_kept)
-        return x
+        pixels = native_or_bytes(self.backbone, batch.video)
+        visible = self.mask.visible(batch.seed, self.backbone.grid)
+        return pixels, as_mask(visible, self.backbone.num_tokens), self.predict_patches(pixels, visible)
 
     def _hidden_pixels(self, visible: Bool[Tensor, "B N"]) -> Float[Tensor, "B T 3 h w"]:
         patch = self.config.backbone.patch
         per_pixel = (~visible)[..., None].expand(-1, -1, patch[0] * patch[1] * patch[2] * 3)
         return unpatchify(per_pixel, self.backbone.grid, patch).float()
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Fill every parameter."""
-        self.backbone.init_weights(generator)
-        init_table(self.latents, self.latent_grid, self.config.backbone.position_init, generator)
-        if isinstance(self.norm, LayerNorm):
-            self.norm.reset_parameters()
-        init_lecun_normal(self.decoder, generator)
-        with torch.no_grad():
-            self.decoder.weight.mul_(self.config.decoder_gain)
-        nn.init.constant_(self.decoder.bias, self.config.decoder_bias)
-
-    def export(self) -> Mapping[str, nn.Module]:
-        """Name the encoder, which is what one trains for, and the rest, which draws reconstructions."""
-        rest = nn.ModuleDict({"norm": self.norm, "decoder": self.decoder})
-        rest.register_parameter("latents", self.latents)
-        return {"model": self.backbone, "decoder": rest}
 
     def pictures(self, batch: Batch) -> Mapping[str, UInt8[Tensor, "H W 3"]]:
         """Draw input, visible patches and prediction."""
@@ -119,22 +75,14 @@ class SimpleMAE(Objective):
 
 
 @dataclass(frozen=True)
-class SimpleMAEConfig(ObjectiveConfig):
+class SimpleMAEConfig(LatentPixelsConfig):
     """Describe SimpleMAE pretraining."""
 
-    backbone: VideoViTConfig = field(default_factory=video_vit.base)
     mask_ratio: float = 0.95
-    decoder_patch: Triple = (4, 16, 16)
-    """Pixels of one latent token. 784 latents follow from the published counts; the shape is not from the paper."""
-    num_decoder_blocks: int = 2
+    mask_pattern: MaskPattern = "random"
+    """Which patches are hidden together; all but `random` are for comparison, not from the paper."""
     masked_only: bool = False
     """Count only hidden pixels in the loss. That all pixels count is not from the paper."""
-    final_norm: bool = False
-    """Normalise before the linear decoder; the released code has no such norm."""
-    decoder_bias: float = 0.0
-    """Start the decoder at this brightness. How the paper starts it is not public; 0 is flax's default."""
-    decoder_gain: float = 1.0
-    """Scale the decoder's first weights; 0 starts from an even picture (not from the paper)."""
 
     def build(self) -> SimpleMAE:
         """Build the objective, its parameters unset."""
@@ -153,6 +101,4 @@ def tiny() -> SimpleMAEConfig:
 
 def tiny_batch() -> Batch:
     """Make two noisy clips that `tiny()` can learn from."""
-    video = torch.randint(0, 256, (2, 4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    times = torch.arange(4.0).expand(2, -1) / 25
-    return Batch(video, times, ("a", "b"), ("a", "b"), torch.tensor([1, 2]))
+    return noisy_clips()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fourd.loader import masked_views
+from fourd.masks import random_visible
 from fourd.objectives import probe, simple_mae
-from fourd.tokens import random_visible
 
 
 def test_one_view_is_the_batch_itself():

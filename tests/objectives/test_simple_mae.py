@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from fourd import provenance
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
+from fourd.masks import Mask, random_visible
 from fourd.objectives import simple_mae
 from fourd.objectives._pixel_error import pixel_error
 from fourd.objectives.simple_mae import SimpleMAE, SimpleMAEConfig
-from fourd.tokens import as_mask, random_visible, unpatchify
+from fourd.tokens import as_mask, unpatchify
 from fourd.types import Batch, map_tensors
+from tests.objectives.learning import deviation, learn, moving_squares
 
 # The full number of tokens, 1568 of which 78 stay visible, at a width that runs at once.
 FULL = SimpleMAEConfig(VideoViTConfig(width=12, depth=4, num_heads=2, mlp_width=24))
@@ -85,6 +88,56 @@ def test_a_config_that_cannot_be_trained_is_an_error(config, message):
         config.build()
 
 
+STRUCTURED = [("tube", 0.75), ("frame", 0.5), ("block", 0.75), ("causal", 0.5)]
+"""Patterns, and ratios that the tiny grid of 2 x 4 x 4 tokens has a unit for."""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ratio", "visible"),
+    [
+        *[("random", ratio, kept) for ratio, kept in ((0.7, 470), (0.85, 235), (0.95, 78), (0.99, 15))],
+        *[("tube", ratio, 8 * kept) for ratio, kept in ((0.7, 58), (0.85, 29), (0.95, 9), (0.99, 1))],
+        *[("block", 0.95, 8 * 9), ("frame", 0.85, 196), ("causal", 0.7, 392)],
+    ],
+)
+def test_every_pattern_and_ratio_of_the_study_shows_its_number_of_tokens(pattern, ratio, visible):
+    with torch.device("meta"):
+        objective = dataclasses.replace(FULL, mask_pattern=pattern, mask_ratio=ratio).build()
+        blank = map_tensors(lambda tensor: tensor.to("meta"), batch_of(noise(2, 16, 224), [1, 2]))
+        caught = tokens_of_blocks(objective, lambda: objective(blank))
+    assert objective.num_visible == visible
+    assert [x.shape[1] for x in caught] == [visible, visible, visible + 784, visible + 784]
+
+
+@pytest.mark.parametrize(("pattern", "ratio"), STRUCTURED)
+def test_a_pattern_is_that_of_the_mask(batch, pattern, ratio):
+    objective = built(dataclasses.replace(TINY, mask_pattern=pattern, mask_ratio=ratio))
+    _, visible, _ = objective.reconstruct(batch)
+    expected = as_mask(Mask(pattern, ratio).visible(batch.seed, (2, 4, 4)), 32)
+    assert torch.equal(visible.flatten(1), expected)
+
+
+def test_a_pattern_without_a_unit_left_is_an_error():
+    with pytest.raises(ValueError, match=r"none of 2 frame groups visible; the largest that works is 0\.5"):
+        dataclasses.replace(TINY, mask_pattern="frame").build()
+
+
+def test_configs_that_name_no_pattern_stay_random(batch):
+    described = provenance.describe(TINY)
+    del described["mask_pattern"]
+    assert provenance.rebuild(described) == TINY
+    _, visible, _ = built().reconstruct(batch)
+    assert torch.equal(visible.flatten(1), as_mask(random_visible(batch.seed, 32, 8), 32))
+
+
+def test_names_of_weights_stay_those_of_stored_runs():
+    others = [name for name in built(dataclasses.replace(TINY, final_norm=True)).state_dict() if "blocks" not in name]
+    assert others == [
+        *["latents", "backbone.positions", "backbone.patch_embedding.weight", "backbone.patch_embedding.bias"],
+        *["norm.weight", "norm.bias", "decoder.weight", "decoder.bias"],
+    ]
+
+
 # ----------------------------------------------------------------------------- what sees what
 
 
@@ -95,8 +148,9 @@ def per_pixel(visible: Tensor, objective: SimpleMAE) -> Tensor:
     return unpatchify(visible.flatten(1)[..., None].repeat(1, 1, numbers), objective.backbone.grid, patch)
 
 
-def test_hidden_pixels_never_reach_the_prediction_and_visible_ones_do(batch):
-    objective = built()
+@pytest.mark.parametrize(("pattern", "ratio"), [("random", 0.75), *STRUCTURED])
+def test_hidden_pixels_never_reach_the_prediction_and_visible_ones_do(batch, pattern, ratio):
+    objective = built(dataclasses.replace(TINY, mask_pattern=pattern, mask_ratio=ratio))
     _, visible, before = objective.reconstruct(batch)
     seen = per_pixel(visible, objective)
     other = noise(3, 4, 32)
@@ -161,6 +215,34 @@ def test_latents_are_put_in_front_and_predict(batch):
     torch.testing.assert_close(prediction_of(objective, batch), objective.decoder(final[:, :num_latents]))
 
 
+@pytest.mark.parametrize(
+    ("patch", "grid"),
+    [((2, 16, 16), (8, 14, 14)), ((4, 16, 16), (4, 14, 14)), ((8, 16, 16), (2, 14, 14)), ((4, 32, 32), (4, 7, 7))],
+    ids=["1568", "784", "392", "196"],
+)
+def test_the_decoder_grids_of_the_study_cover_the_clip(patch, grid):
+    with torch.device("meta"):
+        objective = dataclasses.replace(FULL, decoder_patch=patch).build()
+        blank = map_tensors(lambda tensor: tensor.to("meta"), batch_of(noise(2, 16, 224), [1, 2]))
+        _, _, video = objective.reconstruct(blank)
+        caught = tokens_of_blocks(objective, lambda: objective(blank))
+    assert objective.latent_grid == grid
+    num_latents = grid[0] * grid[1] * grid[2]
+    assert [x.shape[1] for x in caught] == [78, 78, 78 + num_latents, 78 + num_latents]
+    assert video.shape == (2, 16, 3, 224, 224)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 4])
+@pytest.mark.parametrize("patch", [(2, 8, 8), (4, 16, 16)])
+def test_any_number_of_decoder_blocks_sees_the_latents(batch, num_blocks, patch):
+    objective = built(dataclasses.replace(TINY, num_decoder_blocks=num_blocks, decoder_patch=patch))
+    caught = tokens_of_blocks(objective, lambda: objective(batch))
+    num_latents = len(objective.latents)
+    assert [x.shape[1] for x in caught] == [8] * (4 - num_blocks) + [8 + num_latents] * num_blocks
+    objective(batch).loss.backward()
+    assert objective.latents.grad.any()
+
+
 def test_a_single_decoder_block_gives_the_latents(batch):
     objective = built(dataclasses.replace(TINY, num_decoder_blocks=1))
     caught = tokens_of_blocks(objective, lambda: objective(batch))
@@ -211,15 +293,16 @@ def test_the_loss_over_all_pixels_is_the_plain_mean_square(batch):
     torch.testing.assert_close(objective(batch).loss, (video - batch.video / 255).square().mean())
 
 
-def test_the_loss_over_hidden_pixels_is_counted_by_hand(batch):
-    objective = built(dataclasses.replace(TINY, masked_only=True))
+@pytest.mark.parametrize(("pattern", "ratio"), [("random", 0.75), *STRUCTURED])
+def test_the_loss_over_hidden_pixels_is_counted_by_hand(batch, pattern, ratio):
+    objective = built(dataclasses.replace(TINY, masked_only=True, mask_pattern=pattern, mask_ratio=ratio))
     _, visible, video = objective.reconstruct(batch)
     total, count = 0.0, 0
     for clip, t, y, x in (~visible).nonzero().tolist():
         place = (clip, slice(2 * t, 2 * t + 2), slice(None), slice(8 * y, 8 * y + 8), slice(8 * x, 8 * x + 8))
         error = (video[place] - batch.video[place] / 255).square()
         total, count = total + float(error.sum()), count + error.numel()
-    assert count == 3 * 24 * 2 * 8 * 8 * 3
+    assert count == 3 * (32 - objective.num_visible) * 2 * 8 * 8 * 3
     assert float(objective(batch).loss.detach()) == pytest.approx(total / count, rel=1e-5)
 
 
@@ -261,6 +344,16 @@ def test_hidden_positions_get_no_gradient(batch):
     assert objective.backbone.positions.grad.abs().sum(dim=1).nonzero().flatten().tolist() == used.tolist()
 
 
+@pytest.mark.parametrize("masked_only", [False, True])
+@pytest.mark.parametrize(("pattern", "ratio"), STRUCTURED)
+def test_every_pattern_learns_and_does_not_collapse(pattern, ratio, masked_only):
+    config = dataclasses.replace(TINY, mask_pattern=pattern, mask_ratio=ratio, masked_only=masked_only)
+    objective, clips = built(config), moving_squares(4)
+    losses = learn(objective, clips, steps=25)
+    assert losses[-1] < losses[0] / 5
+    assert deviation(objective.backbone, clips.video) > 0.2
+
+
 def test_the_loss_falls_on_one_batch():
     objective, batch = built(), simple_mae.tiny_batch()
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
@@ -296,3 +389,11 @@ def test_what_is_exported_is_the_encoder_and_the_rest_and_nothing_twice():
 def test_the_default_is_the_papers_base():
     config = simple_mae.base()
     assert (config.backbone, config.mask_ratio, config.num_decoder_blocks) == (video_vit.base(), 0.95, 2)
+
+
+def test_clips_of_another_length_are_refused_in_words():
+    objective = simple_mae.tiny().build()
+    objective.init_weights()
+    batch = simple_mae.tiny_batch()
+    with pytest.raises(ValueError, match="clips have 2 frames; this backbone takes 4"):
+        objective(replace(batch, video=batch.video[:, :2], time_s=batch.time_s[:, :2]))
