@@ -47,10 +47,13 @@ def attention_beside_common(
 ) -> Float[Tensor, "B heads K d"]:
     """Attend among tokens that all clips share, in front, and each clip's own: query, key and value of both.
 
-    What the shared tokens say to each other is the same in every clip and computed once; what a clip's own tokens say
-    to them is added with the weight that one softmax over both would give it. num_kept: how many tokens are given, the
+    On a CPU, what the shared tokens say to each other is the same in every clip and computed once; what a clip's own
+    tokens say to them is added with the weight that one softmax over both would give it. On a GPU one fused kernel
+    over all is expected to be faster than that, since no scores are held. num_kept: how many tokens are given, the
     shared ones or all.
     """
+    if own[0].device.type == "cuda":
+        return _attention_over_all(common, own, num_kept)
     (query, key, value), (own_query, own_key, own_value) = common, own
     shared, shared_size = _attention_and_size(query, key, value)
     clips, clips_size = _attention_and_size(query.expand(len(own_key), -1, -1, -1), own_key, own_value)
@@ -62,11 +65,20 @@ def attention_beside_common(
     return torch.cat([mixed, attention(own_query, whole[0], whole[1])], dim=2)[:, :, :num_kept]
 
 
+def _attention_over_all(
+    common: tuple[Float[Tensor, "1 heads M d"], Float[Tensor, "1 heads M d"], Float[Tensor, "1 heads M d"]],
+    own: tuple[Float[Tensor, "B heads n d"], Float[Tensor, "B heads n d"], Float[Tensor, "B heads n d"]],
+    num_kept: int | None,
+) -> Float[Tensor, "B heads K d"]:
+    query, key, value = (torch.cat([c.expand(len(o), -1, -1, -1), o], 2) for c, o in zip(common, own, strict=True))
+    return attention(query[:, :, :num_kept], key, value)
+
+
 def _attention_and_size(
     query: Float[Tensor, "B heads q d"], key: Float[Tensor, "B heads n d"], value: Float[Tensor, "B heads n d"]
 ) -> tuple[Float[Tensor, "B heads q d"], Float[Tensor, "B heads q 1"]]:
     """Attend, and give the logarithm of the softmax' denominator, by which such answers are weighted."""
-    scores = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).float()
+    scores = (query @ (key * query.shape[-1] ** -0.5).transpose(-2, -1)).float()  # of the two, keys are fewer
     size = scores.logsumexp(dim=-1, keepdim=True)
     return (scores - size).exp().to(value.dtype) @ value, size
 
@@ -76,6 +88,13 @@ def for_products(x: Tensor) -> Tensor:
     kind = x.device.type
     rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return x.to(torch.get_autocast_dtype(kind)) if rounds else x
+
+
+def for_sums(x: Tensor) -> Tensor:
+    """Hold what blocks add to in float32 where autocast rounds products, however parameters are gathered."""
+    kind = x.device.type
+    rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.float() if rounds else x
 
 
 class SelfAttention(nn.Module):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import logging
 import os
 import socket
 import time
@@ -17,6 +19,9 @@ from filelock import FileLock, Timeout
 from fourd import provenance
 from fourd.types import Unreadable
 
+log = logging.getLogger(__name__)
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _IDENTITY = ("config.json", "inputs.json", "environment.json", "restarts.jsonl")
 
 
@@ -34,6 +39,10 @@ def alone_in(out: Path) -> Iterator[None]:
     except Timeout as error:
         by = holder.read_text().strip() if holder.exists() else "another process"
         raise ValueError(f"{by} is at work in {out}: wait for it, end it, or name another --out") from error
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        log.warning("%s lies on a file system without locks (%s): see that no other process writes there", out, error)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {since})\n")

@@ -63,8 +63,9 @@ def asked() -> dict[str, Demand]:
 )
 def test_the_cost_of_a_clip_is_that_of_the_published_layout(asked: dict[str, Demand], size: str, gflop: float):
     # computed apart from our code: matrix multiplications of the blocks, the embedding and the decoder, three times;
-    # a step leaves out some: pixels have no gradient, and the last block gives the latents alone
-    assert 0.96 < asked[size].flop_per_clip / 1e9 / gflop < 1.0
+    # a step leaves out some: pixels have no gradient, the last block gives the latents alone, and what the latents say
+    # to each other in the first decoder block is computed once for all clips, a fifth of the work of a small model
+    assert 0.75 < asked[size].flop_per_clip / 1e9 / gflop < 1.0
     assert asked[size].clips_per_s == pytest.approx(0.5 * 790e12 / asked[size].flop_per_clip)
 
 

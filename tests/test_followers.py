@@ -1,4 +1,4 @@
-"""Parts that training moves without a gradient: they start from what they follow, stay where a step is skipped, resume."""
+"""Parts that training moves without a gradient: how they start, stay where a step is skipped, and go on."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def test_every_field_that_differs_is_named(tmp_path):
     claim(tmp_path, run())
     other = replace(run(data=ClipsConfig(5)), steps=9, device="auto")
     with pytest.raises(
-        ValueError, match=r"config\.json belongs to another run: data\.num_clips was 12 and is 5; steps was 8 and is 9\."
+        ValueError,
+        match=r"config\.json belongs to another run: data\.num_clips was 12 and is 5; steps was 8 and is 9\.",
     ):
         claim(tmp_path, other, free_to_change=["device"])
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 8

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from fourd.layers import Block, init_lecun_normal
+from fourd.layers import Block, for_sums, init_lecun_normal
 from fourd.tokens import (
     Triple,
     as_shares,
@@ -98,11 +98,11 @@ class VideoViT(Backbone):
 
         pixels: in [0, 1], or bytes; of bytes only the visible ones ever become floats.
         """
-        positions = resample_positions(self.positions, self.grid, self._grid_of(pixels))
+        positions = for_sums(resample_positions(self.positions, self.grid, self._grid_of(pixels)))
         patches = patchify(pixels, self.config.patch)
         if visible is not None:
             patches = take_tokens(patches, visible)
-        embedded = self.patch_embedding(as_shares(patches).to(positions.dtype))
+        embedded = self.patch_embedding(as_shares(patches).to(self.patch_embedding.weight.dtype))
         # an embedding look-up, because its gradient is summed in a fixed order and indexing's is not
         return embedded + (positions if visible is None else F.embedding(visible, positions))
 

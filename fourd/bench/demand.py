@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from fourd.backbones import video_vit
-from fourd.backbones.video_vit import VideoViTConfig
-from fourd.flops import training_flop
+from fourd.backbones.video_vit import SIZES
+from fourd.flops import StepFlop, training_flop
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.types import Batch
-
-SIZES: dict[str, Callable[[], VideoViTConfig]] = {
-    "S": video_vit.small,
-    "B": video_vit.base,
-    "L": video_vit.large,
-    "H": video_vit.huge,
-    "G": video_vit.giant,
-    "e": video_vit.size_e,
-    "j": video_vit.size_j,
-}
 
 
 @dataclass(frozen=True)
@@ -46,8 +34,12 @@ def demands(tflop_per_s: float, utilisation: float) -> list[Demand]:
 
 
 def flop_per_clip(config: SimpleMAEConfig) -> float:
-    """Count the floating-point operations of training on one clip, forward and backward."""
+    """Count the floating-point operations of training on one clip of a large batch, forward and backward."""
+    return StepFlop.counted(lambda clips: training_flop(config, _blank(config, clips))).each
+
+
+def _blank(config: SimpleMAEConfig, clips: int) -> Batch:
     frames, size = config.backbone.num_frames, config.backbone.size
-    pixels = torch.empty(1, frames, 3, *size, dtype=torch.uint8, device="meta")
-    times, seed = torch.empty(1, frames, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
-    return training_flop(config, Batch(pixels, times, ("",), ("",), seed))
+    pixels = torch.empty(clips, frames, 3, *size, dtype=torch.uint8, device="meta")
+    times, seed = torch.empty(clips, frames, device="meta"), torch.zeros(clips, dtype=torch.int64, device="meta")
+    return Batch(pixels, times, ("",) * clips, ("",) * clips, seed)

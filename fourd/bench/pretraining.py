@@ -7,30 +7,32 @@ import importlib.metadata
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from fourd import provenance
-from fourd.bench.demand import SIZES
+from fourd.backbones.video_vit import SIZES
 from fourd.bench.pretraining_rows import PretrainingRow, require_path, write_rows
-from fourd.bench.rooflines import limit_s, measure_limits
+from fourd.bench.rooflines import Limits, limit_s, measure_limits
 from fourd.bench.videomae_step import VideoMAEStep
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.optim import OptimConfig, build_optimizer
 from fourd.parallel import ParallelConfig, Precision, Ranks, autocast, find_device, materialise, reproducible
 from fourd.parallel.settings import Compile
-from fourd.telemetry import StepProgress, memory_gb, reset_peak
+from fourd.telemetry import StepProgress
 from fourd.tokens import Triple, grid_of
-from fourd.types import Batch
+from fourd.types import Batch, Objective
 
 Shape = torch.Size
 Comparison = Literal["default", "coarse", "same"]
+_WARM_UP = 2
 _OUR_PATCH: dict[str, Triple] = {"default": (4, 16, 16), "coarse": (4, 32, 32), "same": (2, 16, 16)}
 
 
@@ -41,7 +43,8 @@ class PretrainingConfig:
     sizes: tuple[str, ...] = ("B",)
     """Sizes of the encoder: S B L H G e j."""
     comparisons: tuple[Comparison, ...] = ("default", "coarse", "same")
-    """default: each as it comes; coarse: with our 196 latents; same: the same arithmetic on both sides."""
+    """default: each as it comes; coarse: ours with latents of 4x32x32 pixels (196 of them at 224); same: the same
+    masking, tokens and decoder on both sides."""
     resolution: int = 224
     frames: int = 16
     batch: int = 8
@@ -51,13 +54,15 @@ class PretrainingConfig:
     rival_mask_ratio: float = 0.90
     """Of VideoMAE as it comes (its paper's)."""
     rounds: int = 5
-    """Timed steps of each side, in turns, after one to warm up."""
+    """Timed steps of each side, in turns, after two to warm up."""
     precision: Precision = "bf16"
     compile: Compile = "auto"
     """Compile our blocks, as training does; theirs cannot be compiled whole, and run as they come."""
     threads: int | None = None
     """Threads of a CPU; by default torch's own number."""
     device: str = "auto"
+    rival: bool = True
+    """Measure VideoMAE too; without it, ours alone has the memory of the device."""
     seed: int = 0
     out: Path | None = None
     """Write the rows to this file.parquet, a table to file.md and a picture to file.png beside it."""
@@ -67,13 +72,15 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         unknown = [size for size in self.sizes if size not in SIZES]
-        if unknown or not self.sizes or not self.comparisons:
-            raise ValueError(f"sizes are {self.sizes}, comparisons {self.comparisons}: expected some of {tuple(SIZES)}")
-        for name in ("batch", "rounds", "resolution", "frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.rounds < 2:
-            raise ValueError("rounds is 1: expected 2 or more, since the loss has to fall")
+        if unknown or not self.sizes:
+            raise ValueError(f"sizes are {self.sizes}: expected some of {tuple(SIZES)}")
+        if not self.comparisons:
+            raise ValueError(f"comparisons are empty: expected some of {get_args(Comparison)}")
+        for name, least in {"batch": 1, "rounds": 2, "resolution": 1, "frames": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}: expected 1 or more")
 
 
 def _attention_flop(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
@@ -96,11 +103,14 @@ class Side:
     """Hold one of the two that are measured: what does a step and gives its loss, and what was found."""
 
     step: Callable[[], Tensor]
-    flop: float = 0.0
+    flop: float
+    """Of the products and of attention of a step."""
+    held_gb: float
+    """What it keeps on a GPU from one step to the next."""
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     peak_gb: float | None = None
-    """Of a GPU's allocator; what a process on a CPU holds is that of all sides."""
+    """Of a GPU's allocator, without what the other side holds; a process on a CPU has one number for both."""
 
     def quartiles(self) -> tuple[float, float, float]:
         """Give the quartiles of the seconds of a step."""
@@ -121,9 +131,12 @@ def bench_pretraining(config: PretrainingConfig, command: str = "") -> list[Pret
     torch.set_num_threads(config.threads or before)
     rows: list[PretrainingRow] = []
     try:
-        with StepProgress("bench", len(config.sizes) * (config.rounds + 1)) as progress, reproducible(device):
-            for number, size in enumerate(config.sizes):
-                rows += _measure(config, size, device, command, progress, number * (config.rounds + 1))
+        pairs = [(size, comparison) for size in config.sizes for comparison in config.comparisons]
+        with StepProgress("bench", len(pairs) * (config.rounds + 1)) as progress, reproducible(device):
+            limits = measure_limits(device, config.precision) if device.type == "cuda" else None
+            for number, (size, comparison) in enumerate(pairs):
+                tell = partial(_tell, progress, number * (config.rounds + 1), f"{size}, {comparison}")
+                rows.append(_measure(config, size, comparison, device, command, limits, tell))
                 gc.collect()
                 if config.out is not None:
                     write_rows(config.out, rows)
@@ -132,31 +145,34 @@ def bench_pretraining(config: PretrainingConfig, command: str = "") -> list[Pret
     return rows
 
 
+def _tell(progress: StepProgress, before: int, name: str, done: int, what: str) -> None:
+    progress.update(before + done, f"{name}: {what}")
+
+
 def _measure(
-    config: PretrainingConfig, size: str, device: torch.device, command: str, progress: StepProgress, done: int
-) -> list[PretrainingRow]:
-    """Build every side once, let them take turns, and compare them pair by pair."""
-    progress.update(done, f"{size}: building")
+    config: PretrainingConfig,
+    size: str,
+    comparison: Comparison,
+    device: torch.device,
+    command: str,
+    limits: Limits | None,
+    tell: Callable[[int, str], None],
+) -> PretrainingRow:
+    """Build both sides, let them take turns, and compare them; no other model is in memory."""
+    tell(0, "building")
     clips = random_clips(config, device)
-    ours = {comparison: _ours(config, size, comparison, clips, device) for comparison in config.comparisons}
-    kinds = dict.fromkeys(_rival_kind(comparison) for comparison in config.comparisons)
-    theirs = {kind: _theirs(config, size, kind, clips, device) for kind in kinds}
-    sides = [*ours.values(), *theirs.values()]
-    for side in sides:
-        _count(side)
+    sides = {"ours": _ours(config, size, comparison, clips, device)}
+    if config.rival:
+        sides["theirs"] = _theirs(config, size, comparison, clips, device)
     for round_ in range(config.rounds):
-        progress.update(done + 1 + round_, f"{size}: round {round_ + 1} of {config.rounds}")
-        for side in sides if round_ % 2 == 0 else sides[::-1]:
-            _time(side, device)
-    _require_learning(size, ours, theirs)
-    progress.update(done + config.rounds + 1, f"{size}: done")
-    about = _provenance(config, device, command)
-    limits = measure_limits(device, config.precision) if device.type == "cuda" else None
-    rows = []
-    for comparison in config.comparisons:
-        limit = limit_s(our_config(config, size, comparison), config.batch, limits) if limits else None
-        rows.append(_row(config, size, comparison, ours[comparison], theirs[_rival_kind(comparison)], limit, about))
-    return rows
+        tell(1 + round_, f"round {round_ + 1} of {config.rounds}")
+        for name in sides if round_ % 2 == 0 else reversed(sides):
+            held_gb = sum((side.held_gb for other, side in sides.items() if other != name), 0.0)
+            _time(sides[name], device, held_gb)
+    _require_learning(f"{size}, {comparison}", sides)
+    tell(1 + config.rounds, "done")
+    limit = limit_s(our_config(config, size, comparison), config.batch, limits) if limits else None
+    return _row(config, size, comparison, sides, limit, _provenance(config, device, command))
 
 
 # ----------------------------------------------------------------------------- the two sides
@@ -180,31 +196,35 @@ def our_config(config: PretrainingConfig, size: str, comparison: Comparison) -> 
 
 
 def _ours(config: PretrainingConfig, size: str, comparison: Comparison, clips: Batch, device: torch.device) -> Side:
-    objective = materialise(
-        our_config(config, size, comparison),
-        device,
-        config.seed,
-        ranks=Ranks(0, 1, 1, device),
-        parallel=ParallelConfig(compile=config.compile),
-        precision=config.precision,
-    )
-    optimizer = build_optimizer(objective, OptimConfig())
-    return Side(_stepping(lambda: objective(clips).loss, optimizer, device, config.precision))
+    described = our_config(config, size, comparison)
+
+    def build(compile: Compile) -> Objective:
+        alone, layout = Ranks(0, 1, 1, device), ParallelConfig(compile=compile)
+        return materialise(described, device, config.seed, ranks=alone, parallel=layout, precision=config.precision)
+
+    def stepping(compile: Compile) -> Callable[[], Tensor]:
+        objective = build(compile)
+        optimizer = build_optimizer(objective, OptimConfig())
+        return _stepping(lambda: objective(clips).loss, optimizer, device, config.precision)
+
+    # counted on another one: blocks whose first call is counted would never be compiled
+    return _ready(stepping("no"), lambda: stepping(config.compile), device)
 
 
-def _rival_kind(comparison: Comparison) -> str:
-    return "same" if comparison == "same" else "default"
-
-
-def _theirs(config: PretrainingConfig, size: str, kind: str, clips: Batch, device: torch.device) -> Side:
+def _theirs(config: PretrainingConfig, size: str, comparison: Comparison, clips: Batch, device: torch.device) -> Side:
+    same = comparison == "same"
     backbone = SIZES[size]().at(config.resolution, config.frames)
-    ratio = config.mask_ratio if kind == "same" else config.rival_mask_ratio
-    rival = VideoMAEStep(backbone, clips, mask_ratio=ratio, same_decoder=kind == "same", seed=config.seed).to(device)
-    optim = OptimConfig()
-    optimizer = torch.optim.AdamW(
-        rival.parameters(), lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
-    )
-    return Side(_stepping(rival, optimizer, device, config.precision))
+    ratio = config.mask_ratio if same else config.rival_mask_ratio
+
+    def stepping() -> Callable[[], Tensor]:
+        rival = VideoMAEStep(backbone, clips, mask_ratio=ratio, same_decoder=same, seed=config.seed).to(device)
+        optim = OptimConfig()
+        optimizer = torch.optim.AdamW(
+            rival.parameters(), lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+        )
+        return _stepping(rival, optimizer, device, config.precision)
+
+    return _ready(stepping(), stepping, device)
 
 
 def _stepping(
@@ -224,33 +244,44 @@ def _stepping(
 # ----------------------------------------------------------------------------- measuring
 
 
-def _count(side: Side) -> None:
-    """Take the first step, which warms up, and count the operations of its products and of attention."""
+def _ready(uncompiled: Callable[[], Tensor], build: Callable[[], Callable[[], Tensor]], device: torch.device) -> Side:
+    """Count the operations of a step, then take two steps that are not timed: the first may compile."""
     with FlopCounterMode(display=False, custom_mapping=_FUSED_ON_A_CPU) as counter:
-        side.losses.append(float(side.step()))
-    side.flop = float(counter.get_total_flops())
+        uncompiled()
+    del uncompiled
+    gc.collect()
+    before_gb = _allocated_gb(device)
+    step = build()
+    losses = [float(step()) for _ in range(_WARM_UP)]
+    return Side(step, float(counter.get_total_flops()), _allocated_gb(device) - before_gb, losses=losses)
 
 
-def _time(side: Side, device: torch.device) -> None:
+def _allocated_gb(device: torch.device) -> float:
+    return torch.cuda.memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
+
+
+def _time(side: Side, device: torch.device, held_gb: float) -> None:
+    """Time a step; held_gb: of the other side."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        reset_peak(device)
+        torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
     loss = float(side.step())  # reading it waits for the device
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        side.peak_gb = max(side.peak_gb or 0.0, memory_gb(device)["memory_peak_gb"])
     side.seconds.append(time.perf_counter() - began)
     side.losses.append(loss)
+    if device.type == "cuda":
+        side.peak_gb = max(side.peak_gb or 0.0, torch.cuda.max_memory_allocated(device) / 1e9 - held_gb)
 
 
-def _require_learning(size: str, *named: dict[Any, Side]) -> None:
-    for name, side in (pair for sides in named for pair in sides.items()):
+def _require_learning(name: str, sides: Mapping[str, Side]) -> None:
+    for whose, side in sides.items():
         first, *_, last = side.losses
         if not last < first:
             raise ValueError(
-                f"size {size}, {name}: the loss went from {first:.4f} to {last:.4f} in {len(side.losses)} steps on the "
-                "same clips: what does not learn is not worth timing. Give it more --rounds"
+                f"size {name}, {whose}: the loss went from {first:.4f} to {last:.4f} in {len(side.losses)} steps on "
+                "the same clips: what does not learn is not worth timing. Give it more --rounds"
             )
 
 
@@ -258,13 +289,12 @@ def _row(
     config: PretrainingConfig,
     size: str,
     comparison: Comparison,
-    ours: Side,
-    theirs: Side,
+    sides: Mapping[str, Side],
     limit: float | None,
     about: dict[str, Any],
 ) -> PretrainingRow:
+    ours = sides["ours"]
     low, middle, high = ours.quartiles()
-    rival_low, rival_middle, rival_high = theirs.quartiles()
     return PretrainingRow(
         size=size,
         comparison=comparison,
@@ -274,26 +304,38 @@ def _row(
         precision=config.precision,
         latents=math.prod(grid_of(config.frames, (config.resolution, config.resolution), _OUR_PATCH[comparison])),
         mask_ratio=config.mask_ratio,
-        rival_mask_ratio=config.mask_ratio if comparison == "same" else config.rival_mask_ratio,
         rounds=config.rounds,
         seconds=middle,
         seconds_low=low,
         seconds_high=high,
-        rival_seconds=rival_middle,
-        rival_seconds_low=rival_low,
-        rival_seconds_high=rival_high,
-        ratio=rival_middle / middle,
         gflop_per_clip=ours.flop / config.batch / 1e9,
-        rival_gflop_per_clip=theirs.flop / config.batch / 1e9,
         peak_gb=ours.peak_gb,
-        rival_peak_gb=theirs.peak_gb,
         first_loss=ours.losses[0],
         last_loss=ours.losses[-1],
-        rival_first_loss=theirs.losses[0],
-        rival_last_loss=theirs.losses[-1],
         share_of_limit=None if limit is None else limit / middle,
+        **_rival_of_row(config, comparison, middle, sides.get("theirs")),
         **about,
     )
+
+
+def _rival_of_row(
+    config: PretrainingConfig, comparison: Comparison, seconds: float, theirs: Side | None
+) -> dict[str, Any]:
+    """Give the numbers of a row that are of the other side; nothing where there is none."""
+    if theirs is None:
+        return {}
+    low, middle, high = theirs.quartiles()
+    return {
+        "rival_mask_ratio": config.mask_ratio if comparison == "same" else config.rival_mask_ratio,
+        "rival_seconds": middle,
+        "rival_seconds_low": low,
+        "rival_seconds_high": high,
+        "ratio": middle / seconds,
+        "rival_gflop_per_clip": theirs.flop / config.batch / 1e9,
+        "rival_peak_gb": theirs.peak_gb,
+        "rival_first_loss": theirs.losses[0],
+        "rival_last_loss": theirs.losses[-1],
+    }
 
 
 def _provenance(config: PretrainingConfig, device: torch.device, command: str) -> dict[str, Any]:

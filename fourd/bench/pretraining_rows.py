@@ -17,7 +17,8 @@ from rich.table import Table
 ABOUT: dict[str, str] = {
     "default": "each as it comes: our latents of 4 x 16 x 16 pixels, their narrow decoder of 4 blocks",
     "coarse": "the same with our latents of 4 x 32 x 32 pixels",
-    "same": "the same arithmetic: as much hidden on both sides, two decoder blocks of full width over every token",
+    "same": "as much hidden on both sides, two decoder blocks of full width over every token; theirs come after the "
+    "encoder's blocks, ours are the last two of them, and what all clips share is computed once",
 }
 
 
@@ -26,7 +27,7 @@ class PretrainingRow:
     """Hold one comparison: seconds of a step (quartiles of the rounds) of ours and of VideoMAE's, and the ratio.
 
     GFLOP count the products of a step that ran. `share_of_limit` is the least possible time by the time taken, on a
-    GPU alone.
+    GPU alone. What is of VideoMAE is None where ours was measured alone.
     """
 
     size: str
@@ -37,23 +38,14 @@ class PretrainingRow:
     precision: str
     latents: int
     mask_ratio: float
-    rival_mask_ratio: float
     rounds: int
     seconds: float
     seconds_low: float
     seconds_high: float
-    rival_seconds: float
-    rival_seconds_low: float
-    rival_seconds_high: float
-    ratio: float
     gflop_per_clip: float
-    rival_gflop_per_clip: float
     peak_gb: float | None
-    rival_peak_gb: float | None
     first_loss: float
     last_loss: float
-    rival_first_loss: float
-    rival_last_loss: float
     share_of_limit: float | None
     machine: str
     torch: str
@@ -62,16 +54,20 @@ class PretrainingRow:
     commit: str
     seed: int
     command: str
+    rival_mask_ratio: float | None = None
+    rival_seconds: float | None = None
+    rival_seconds_low: float | None = None
+    rival_seconds_high: float | None = None
+    rival_gflop_per_clip: float | None = None
+    rival_peak_gb: float | None = None
+    rival_first_loss: float | None = None
+    rival_last_loss: float | None = None
+    ratio: float | None = None
 
     @property
     def clips_per_s(self) -> float:
         """Give the speed of ours."""
         return self.batch / self.seconds
-
-    @property
-    def rival_clips_per_s(self) -> float:
-        """Give the speed of theirs."""
-        return self.batch / self.rival_seconds
 
 
 def require_path(path: Path) -> None:
@@ -89,8 +85,9 @@ def write_rows(path: Path, rows: Sequence[PretrainingRow]) -> None:
         os.replace(aside, path)
         aside.write_text(markdown(rows))
         os.replace(aside, path.with_suffix(".md"))
-        _draw(rows, aside)
-        os.replace(aside, path.with_suffix(".png"))
+        if any(row.ratio is not None for row in rows):
+            _draw(rows, aside)
+            os.replace(aside, path.with_suffix(".png"))
     finally:
         aside.unlink(missing_ok=True)
 
@@ -104,19 +101,19 @@ _TITLES = ("size", "comparison", "latents", "hidden", "clips/s", "VideoMAE clips
 
 
 def _cells(row: PretrainingRow) -> list[str]:
-    spread = f"{row.batch / row.seconds_high:.3g} to {row.batch / row.seconds_low:.3g}"
-    rival = f"{row.batch / row.rival_seconds_high:.3g} to {row.batch / row.rival_seconds_low:.3g}"
-    return [
-        row.size,
-        row.comparison,
-        str(row.latents),
-        f"{row.mask_ratio:.0%} / {row.rival_mask_ratio:.0%}",
-        f"{row.clips_per_s:.3g} ({spread})",
-        f"{row.rival_clips_per_s:.3g} ({rival})",
-        f"{row.ratio:.2f}",
-        f"{row.gflop_per_clip:.0f} / {row.rival_gflop_per_clip:.0f}",
-        "-" if row.share_of_limit is None else f"{row.share_of_limit:.0%}",
-    ]
+    speeds = [_speed(row.batch, row.seconds, row.seconds_low, row.seconds_high)]
+    hidden, rival, ratio, gflop = f"{row.mask_ratio:.0%}", "-", "-", f"{row.gflop_per_clip:.0f}"
+    if row.ratio is not None:
+        seconds = (row.rival_seconds, row.rival_seconds_low, row.rival_seconds_high)
+        rival, ratio = _speed(row.batch, *(one or 0.0 for one in seconds)), f"{row.ratio:.2f}"
+        hidden, gflop = f"{hidden} / {row.rival_mask_ratio:.0%}", f"{gflop} / {row.rival_gflop_per_clip:.0f}"
+    limit = "-" if row.share_of_limit is None else f"{row.share_of_limit:.0%}"
+    return [row.size, row.comparison, str(row.latents), hidden, *speeds, rival, ratio, gflop, limit]
+
+
+def _speed(batch: int, middle: float, low: float, high: float) -> str:
+    """Write clips per second, and between which the middle half of the rounds lay."""
+    return f"{batch / middle:.3g} ({batch / high:.3g} to {batch / low:.3g})"
 
 
 def _notes(rows: Sequence[PretrainingRow]) -> list[str]:
@@ -154,15 +151,16 @@ def show(rows: Sequence[PretrainingRow], console: Console | None = None) -> None
 
 
 def _draw(rows: Sequence[PretrainingRow], path: Path) -> None:
-    """Draw the ratios as bars, with the ratio of the operations beside each."""
+    """Draw the ratios as bars, with the ratio of the operations beside each; rows of ours alone are not drawn."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if row.ratio is not None]
     figure = Figure(figsize=(1.5 + 1.6 * len(rows), 3.6), layout="constrained")
     axes = figure.subplots()
     places = range(len(rows))
-    bars = axes.bar([place - 0.2 for place in places], [row.ratio for row in rows], 0.4, label="speed, measured")
+    bars = axes.bar([place - 0.2 for place in places], [row.ratio or 0.0 for row in rows], 0.4, label="speed, measured")
     axes.bar_label(bars, fmt="%.2f")
-    flops = [row.rival_gflop_per_clip / row.gflop_per_clip for row in rows]
+    flops = [(row.rival_gflop_per_clip or 0.0) / row.gflop_per_clip for row in rows]
     axes.bar_label(axes.bar([place + 0.2 for place in places], flops, 0.4, label="fewer operations"), fmt="%.2f")
     axes.axhline(1, color="0.6", linewidth=0.8)
     axes.set_xticks(list(places), [f"{row.size}, {row.comparison}\n{row.latents} latents" for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "step_"
 _DIGITS = 8
+_NAME = re.compile(rf"{_PREFIX}\d{{{_DIGITS},}}")
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,16 @@ def step_of(path: Path) -> int:
 
 
 def candidates(directory: Path) -> list[Path]:
-    """List what claims to be a checkpoint, the newest first."""
-    return sorted(directory.glob(f"{_PREFIX}*"), reverse=True)
+    """List what claims to be a checkpoint, the newest first; a copy under another name is none."""
+    named = (path for path in directory.glob(f"{_PREFIX}*") if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(named, key=step_of, reverse=True)
 
 
 def make_private(directory: Path) -> None:
     """Make the folder of checkpoints, for its owner alone."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if directory.stat().st_uid == os.geteuid() and not directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        directory.chmod(0o700)  # others could read it; where they could write, that is told, not mended
 
 
 def newest(directory: Path, ranks: Ranks, before: int | None = None) -> Found | None:
@@ -66,7 +71,7 @@ def newest(directory: Path, ranks: Ranks, before: int | None = None) -> Found | 
             return Found(path, step_of(path), manifest.read(path)["notes"])
         log.warning("checkpoint %s is damaged (%s): trying the one before", path, fault)
         damaged.append(path)
-    if damaged and before is None:
+    if damaged:
         raise ValueError(
             f"every checkpoint in {directory} is damaged ({len(damaged)} of them): put one back from a copy, or start "
             "again in another --out; weights that a run has finished lie in its final/model.safetensors (--init)"
@@ -114,11 +119,15 @@ def _fault(path: Path, ranks: Ranks) -> str | None:
 def _fault_of_share(path: Path, ranks: Ranks) -> str | None:
     try:
         digests: dict[str, str] = manifest.read(path)["sha256"]
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return str(error)
     for name in sorted(digests)[ranks.rank :: ranks.size]:
         if not (path / name).is_file():
             return f"{name} is missing"
-        if manifest.digest(path / name) != digests[name]:
+        try:
+            found = manifest.digest(path / name)
+        except OSError as error:
+            return f"{name} cannot be read: {error}"
+        if found != digests[name]:
             return f"{name} has changed since it was written"
     return None

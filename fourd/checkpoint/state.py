@@ -11,7 +11,6 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from fourd.parallel import Ranks
@@ -66,12 +65,7 @@ def quiet_alone() -> Iterator[None]:
 
 def copied(state: Any) -> Any:
     """Copy a state to the host's memory, so that training may go on while it is written."""
-    if isinstance(state, DTensor):
-        local = state.to_local().detach().to("cpu", copy=True)
-        return DTensor.from_local(
-            local, state.device_mesh, state.placements, run_check=False, shape=state.shape, stride=state.stride()
-        )
-    if isinstance(state, Tensor):
+    if isinstance(state, Tensor):  # of a DTensor too: from_local would take it back to the mesh's devices
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
         return {name: copied(value) for name, value in state.items()}

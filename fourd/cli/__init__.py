@@ -47,17 +47,32 @@ def main() -> None:
             f"fourd {name}: started as one of {os.environ['WORLD_SIZE']} ranks, which only {' and '.join(_TOGETHER)} "
             "share. Give the command without torchrun"
         )
+    rank = int(os.environ.get("RANK", "0"))
     console = Console(stderr=True)
-    logging.basicConfig(level="INFO", format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    level = "ERROR" if rank else "INFO"  # what all ranks do is told by the first
+    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     try:
         importlib.import_module(f"fourd.cli.{name}").run(rest)
     except _EXPECTED as error:
         # what a user can mend is told in a sentence; FOURD_DEBUG=1 shows where it arose
         if os.environ.get("FOURD_DEBUG"):
             raise
-        raise SystemExit(f"fourd {name}: {error}") from error
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return
+        who = f" (rank {rank})" if rank else ""
+        raise SystemExit(f"fourd {name}{who}: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(f"\nfourd {name}: stopped; the same command goes on from the last checkpoint") from None
+
+
+def _reader_left() -> bool:
+    """Tell whether nobody reads what is printed any more, as after `| head`, and then print to nobody."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def usage() -> str:

@@ -25,7 +25,8 @@ Examples:
   fourd plan --model j --gpus 64 --batch 2048 --price 3       a cluster, and its bill
   fourd plan --model j --fit --batch 2048                     the fewest GPUs that do
   fourd plan --model L --gpu rtx-4090 --gpus 1 --batch 128    what you have at home
-  fourd plan --model my_lab.recipes:huge --gpus 8 --json      a recipe of yours, for a program
+  fourd plan --model my_lab.recipes:j --gpus 8 --json         a recipe of yours, for a program; its batch and clips
+                                                              stand unless --batch and --clips are given
   fourd plan matrix --out plan.parquet                        every size on 1, 8, 64 and 256 GPUs
 """
 

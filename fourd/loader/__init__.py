@@ -1,6 +1,6 @@
 """Batches as a function of (seed, step): which clip, in which order, with which random numbers."""
 
-from fourd.loader.batches import Batches, Loaded, Quarantined, Thinned, batches, in_order, once
+from fourd.loader.batches import Batches, Loaded, Quarantined, Thinned, batches, in_order, once, shared
 from fourd.loader.mixing import Mixing, mixing
 from fourd.loader.order import MIXTURE_PERIOD, Draw, Order, draw
 from fourd.loader.permutation import permute, unpermute
@@ -26,5 +26,6 @@ __all__ = [
     "mixing",
     "once",
     "permute",
+    "shared",
     "unpermute",
 ]

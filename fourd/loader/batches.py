@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.data
+from torch import Tensor
 
 from fourd.loader.order import Draw, Order
 from fourd.loader.shuffle import Shuffle
 from fourd.media import UnreadableVideo
 from fourd.storage import StorageError
-from fourd.types import Batch, Dataset, Unreadable, concatenate
+from fourd.types import Batch, Dataset, Unreadable, concatenate, map_tensors
 
 _MAX_SUBSTITUTES = 16
 _NONE = -1
@@ -39,6 +41,10 @@ class Loaded:
 
     batch: Batch
     replaced: tuple[Quarantined, ...] = ()
+
+    def pin_memory(self) -> Loaded:
+        """Lay the batch into memory that a GPU reads by itself; torch's reader calls this."""
+        return replace(self, batch=map_tensors(Tensor.pin_memory, self.batch))
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,14 @@ def batches(
     world: int = 1,
     micro: int = 1,
     timeout_s: float = 0.0,
+    pinned: bool = False,
 ) -> Batches:
     """Give the batch of each step in `steps`, read ahead by worker processes when there are any.
 
     batch_size: clips of all ranks together; a rank gets its share of the slots of every step, in order. micro: give a
     rank's share in so many parts, one after the other, for gradients that are added up. timeout_s: end the run where
-    a worker gives nothing for so long; 0 waits forever. Nothing but (seed, step, slot) says what a slot holds.
+    a worker gives nothing for so long; 0 waits forever. pinned: lay batches into memory that a GPU reads by itself.
+    Nothing but (seed, step, slot) says what a slot holds.
     Raises: StorageError where a clip cannot be read for no fault of its own; TimeoutError and ChildProcessError,
     naming the clips that were being read, where a worker hangs or dies; ValueError where 16 draws in a row cannot be
     decoded, or a rank or a part would get no clip.
@@ -136,6 +144,7 @@ def batches(
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
         timeout=timeout_s if num_workers else 0.0,
+        pin_memory=pinned,
         worker_init_fn=_leave_signals_to_the_trainer if num_workers else None,
     )
     return Batches(iter(reader), timeout_s, positions)
@@ -151,10 +160,22 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 
 def once(dataset: Dataset, batch_size: int, num_clips: int, seed: int = 0) -> Iterator[Loaded]:
     """Give the first clips of a run, read in this process, the last batch as short as it comes; raise as `batches`."""
+    return (loaded for _, loaded in shared(dataset, batch_size, num_clips, rank=0, world=1, seed=seed))
+
+
+def shared(
+    dataset: Dataset, batch_size: int, num_clips: int, rank: int, world: int, seed: int = 0
+) -> Iterator[tuple[bool, Loaded]]:
+    """Give a rank's share of the first clips of a run, in as many batches as other ranks get, as `once` does.
+
+    Each comes with whether it counts: a rank that has no clips left is given the first one, which does not.
+    """
     positions = _Positions(dataset, Order(dataset.corpora, seed), batch_size)
-    places = range(num_clips)
-    parts = (places[start : start + batch_size] for start in range(0, num_clips, batch_size))
-    return Batches((_collate([positions[place] for place in part]) for part in parts), 0.0, positions)
+    own = _part(range(num_clips), rank, world)
+    starts = range(0, math.ceil(num_clips / world), batch_size)
+    parts = [own[start : start + batch_size] for start in starts]
+    read = Batches((_collate([positions[place] for place in part or [0]]) for part in parts), 0.0, positions)
+    return zip(map(bool, parts), read, strict=True)
 
 
 @dataclass(frozen=True)

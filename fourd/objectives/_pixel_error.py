@@ -11,7 +11,7 @@ from torch import Tensor
 from fourd.tokens import as_shares
 
 _CLIPS_AT_ONCE = {"cpu": 1}
-_CLIPS_AT_ONCE_ELSEWHERE = 64
+_CLIPS_AT_ONCE_ELSEWHERE = 8
 """Clips whose differences are held in float32: on a CPU as many as its caches hold, on a GPU enough to fill it."""
 
 
@@ -57,4 +57,9 @@ class _PixelError(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return kept * (gradients[0] * (2 / kept.numel())).to(kept.dtype), None
+        factor = gradients[0].float() * (2 / kept.numel())
+        at_once = _CLIPS_AT_ONCE.get(kept.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+        gradient = torch.empty_like(kept)
+        for part, place in zip(kept.split(at_once), gradient.split(at_once), strict=True):
+            place.copy_(part.float() * factor)
+        return gradient, None

@@ -3,7 +3,7 @@
 Models know nothing of it: blocks are found where every backbone keeps them, in `blocks`.
 """
 
-from fourd.parallel.devices import Precision, autocast, find_device, reproducible, to_device
+from fourd.parallel.devices import Precision, autocast, find_device, reproducible, to_device, uncompiled
 from fourd.parallel.export import give_up_gathered, whole_state
 from fourd.parallel.filling import sliced_filling
 from fourd.parallel.materialise import build_blank, fill, materialise, require_finite
@@ -28,5 +28,6 @@ __all__ = [
     "sliced_filling",
     "to_device",
     "transformer_blocks",
+    "uncompiled",
     "whole_state",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -44,16 +46,27 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """Run compiled blocks as they are written: what comes now and then, in other shapes, is not worth compiling."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 @contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """Make every sum run in a fixed order on a CPU, where it costs nothing; leave a GPU as it is."""
+def reproducible(device: torch.device, on_a_gpu: bool = False) -> Iterator[None]:
+    """Make every sum run in a fixed order on a CPU, where it costs nothing; on a GPU, where it does, if asked."""
     before = torch.are_deterministic_algorithms_enabled()
     switches: Any = torch.utils.deterministic  # type: ignore[attr-defined]
     filled = switches.fill_uninitialized_memory
-    if device.type == "cpu":
+    if device.type == "cpu" or on_a_gpu:
         torch.use_deterministic_algorithms(True)
         switches.fill_uninitialized_memory = False
+    if device.type == "cpu":
         _keep_freed_memory()
+    elif on_a_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for products in a fixed order
     try:
         yield
     finally:

@@ -12,7 +12,10 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-_RANDOM = {_aten.normal_.default, _aten.uniform_.default, _aten.random_.default, _aten.bernoulli_.float}
+_RANDOM = {
+    *(_aten.normal_.default, _aten.uniform_.default, _aten.bernoulli_.float),
+    *(_aten.random_.default, _aten.random_.to, getattr(_aten.random_, "from")),
+}
 _READ_BY_HOST = {_aten._local_scalar_dense.default, _aten.is_nonzero.default}
 
 
@@ -38,6 +41,11 @@ class sliced_filling(TorchDispatchMode):  # noqa: N801 - a context manager, name
             return first
         if func in _READ_BY_HOST:
             return func(first.full_tensor())
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise NotImplementedError(
+                f"{func} of a sharded tensor would give other numbers on another number of ranks: fill it with "
+                "normal_, uniform_, random_ or bernoulli_(p)"
+            )
         return func(*args, **kwargs)
 
 

@@ -19,6 +19,9 @@ BLOCKS = "blocks"
 _ENTRANCES = ("pictures", "predict")
 """Methods of objectives, beside `forward`, that need gathered weights."""
 
+_SHAPES = 64
+"""Graphs that compiled blocks may have, which share one code: beyond them blocks would run as they are written."""
+
 _aten = torch.ops.aten
 _DEAR = {
     _aten.mm.default,
@@ -49,6 +52,7 @@ def arrange(
         if config.recompute != "none":
             _recompute(block, config.recompute)
         if config.compile == "yes" or (config.compile == "auto" and device.type == "cuda"):
+            torch._dynamo.config.recompile_limit = _SHAPES  # type: ignore[attr-defined]
             block.compile()
     if mesh is not None:
         _shard(module, blocks, config, mesh, precision)

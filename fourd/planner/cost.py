@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fourd.flops import StepFlop
 from fourd.parallel import ParallelConfig, Precision
 from fourd.planner.gpus import Gpu
 
@@ -42,10 +43,10 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Load:
-    """Hold what a step has to do; flop_per_clip: with what is computed twice."""
+    """Hold what a step has to do; flop: with what is computed twice."""
 
     parameters: int
-    flop_per_clip: float
+    flop: StepFlop
     batch: int
     precision: Precision
 
@@ -53,7 +54,9 @@ class Load:
 def step_time(load: Load, gpus: int, parallel: ParallelConfig, gpu: Gpu, how: Assumptions) -> StepTime:
     """Estimate a step: all wait for the rank that has most clips."""
     rate = gpu.tflops * 1e12 * how.utilisation
-    return StepTime(load.flop_per_clip * math.ceil(load.batch / gpus) / rate, traffic_s(load, gpus, parallel, gpu, how))
+    share = math.ceil(load.batch / gpus)
+    flop = parallel.parts * load.flop.once + share * load.flop.each
+    return StepTime(flop / rate, traffic_s(load, gpus, parallel, gpu, how))
 
 
 def traffic_s(load: Load, gpus: int, parallel: ParallelConfig, gpu: Gpu, how: Assumptions) -> float:

@@ -12,8 +12,8 @@ from fourd.planner.measure import blank_batch, native_input
 from fourd.types import ObjectiveConfig
 
 
-def counted_flop(config: ObjectiveConfig, recompute: Recompute) -> float:
-    """Count the operations of training on one clip, forward and backward, those computed twice included.
+def counted_flop(config: ObjectiveConfig, recompute: Recompute, clips: int) -> float:
+    """Count the operations of a forward and backward pass over some clips, those computed twice included.
 
     A multiplication and an addition are two; matrix products and attention count. Where nothing is computed twice it is
     `fourd.flops.training_flop`.
@@ -23,5 +23,5 @@ def counted_flop(config: ObjectiveConfig, recompute: Recompute) -> float:
         objective = config.build().train()
         arrange(objective, ParallelConfig(recompute=recompute, compile="no"), None, "fp32", torch.device("cpu"))
         with FlopCounterMode(display=False) as counter:
-            objective(blank_batch(native, 1)).loss.backward()
+            objective(blank_batch(native, clips)).loss.backward()
     return float(counter.get_total_flops())

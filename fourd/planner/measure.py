@@ -152,6 +152,7 @@ def _kernels(on_gpu: bool) -> Iterator[None]:
         return
     with (
         mock.patch.object(layers, "attention", F.scaled_dot_product_attention),
+        mock.patch.object(layers, "attention_beside_common", layers._attention_over_all),
         mock.patch.dict(_pixel_error._CLIPS_AT_ONCE, clear=True),
     ):
         yield

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import fourd
+from fourd.flops import StepFlop
 from fourd.parallel.settings import Recompute
 from fourd.planner.flops import counted_flop
 from fourd.planner.ledger import Peak, peak_of
@@ -45,12 +46,12 @@ def memory_of(config: ObjectiveConfig, layout: Layout, *clips: int) -> dict[int,
     return {count: Peak(**json.loads(path.read_text())) for count, path in paths.items()}
 
 
-def flop_of(config: ObjectiveConfig, recompute: Recompute) -> float:
-    """Give the operations of training on one clip, those computed twice included."""
+def flop_of(config: ObjectiveConfig, recompute: Recompute) -> StepFlop:
+    """Give the operations of a forward and backward pass, those computed twice included."""
     path = _path(config, None, f"operations, recompute {recompute}")
     if not path.exists():
-        _keep(path, counted_flop(config, recompute))
-    return float(json.loads(path.read_text()))
+        _keep(path, asdict(StepFlop.counted(lambda clips: counted_flop(config, recompute, clips))))
+    return StepFlop(**json.loads(path.read_text()))
 
 
 def _tell(layout: Layout, clips: Sequence[int]) -> None:
@@ -76,15 +77,25 @@ def _path(config: ObjectiveConfig, layout: Layout | None, what: str) -> Path:
     if layout is not None:
         # parts beyond the second repeat it, and nothing is compiled
         laid["parallel"] |= {"parts": min(layout.parallel.parts, 2), "compile": "no"}
-    said = [describe(config), laid, what, torch.__version__, _code(type(config).__module__)]
+    said = [describe(config), laid, what, torch.__version__, _code(tuple(sorted(_modules(config))))]
     return folder() / f"{hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]}.json"
 
 
+def _modules(config: Any) -> set[str]:
+    """Name the modules in which a config's parts are defined."""
+    if isinstance(config, (tuple, list)):
+        return {name for part in config for name in _modules(part)}
+    if not is_dataclass(config) or isinstance(config, type):
+        return set()
+    parts = (getattr(config, field.name) for field in fields(config))
+    return {type(config).__module__, *(name for part in parts for name in _modules(part))}
+
+
 @cache
-def _code(objective_module: str) -> str:
+def _code(modules: tuple[str, ...]) -> str:
     """Hash the sources that a step runs, and those that watch it."""
     root = Path(fourd.__file__).parent
-    files = {Path(sys.modules[objective_module].__file__ or fourd.__file__), *root.glob("*.py")}
+    files = {Path(sys.modules[name].__file__ or fourd.__file__) for name in modules} | set(root.glob("*.py"))
     for part in ("backbones", "objectives", "parallel"):
         files.update((root / part).glob("*.py"))
     files.update(root / "planner" / f"{name}.py" for name in ("flops", "ledger", "measure", "watching"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
+from fourd.flops import StepFlop
 from fourd.parallel import Precision, build_blank
 from fourd.parallel.settings import Recompute
 from fourd.planner.cost import STATE_BYTES, Assumptions
@@ -41,7 +42,7 @@ class PlanConfig:
     gpu_memory_gb: float | None = None
     """Memory of a GPU, in 1e9 bytes, in place of its maker's number."""
     gpu_tflops: float | None = None
-    """Rate of dense bf16 products of a GPU, in 1e12 per second, in place of its maker's number."""
+    """Rate of dense products of a GPU, in 1e12 per second, in place of its maker's number for bf16."""
     reserve: float = 0.07
     """Share of the memory left free: for CUDA itself, scratch space of kernels, gaps between tensors."""
     network_gb_s: float = 50.0
@@ -66,12 +67,19 @@ class PlanConfig:
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise ValueError(f"--{name} is {getattr(self, name)}: expected {number} or more")
-        for name in ("clips", "network_gb_s", "decode_clips_per_s", "clip_mb", "gpu_memory_gb", "gpu_tflops"):
+        for name in ("clips", "network_gb_s", "decode_clips_per_s", "clip_mb", "gpu_memory_gb", "gpu_tflops", "price"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")
         for name, below in (("utilisation", 1.0), ("reserve", 0.99)):
             if not 0 <= getattr(self, name) <= below or (name == "utilisation" and not self.utilisation):
-                raise ValueError(f"--{name} is {getattr(self, name)}: expected a share, above 0 and at most {below}")
+                least_share = "above 0" if name == "utilisation" else "from 0"
+                raise ValueError(
+                    f"--{name} is {getattr(self, name)}: expected a share, {least_share} and at most {below}"
+                )
+        if self.precision == "fp32" and self.gpu_tflops is None:
+            raise ValueError(
+                "--precision fp32: the rates that are listed are of bf16; say what yours reaches, with --gpu-tflops"
+            )
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ def make_plan(config: PlanConfig, objective: ObjectiveConfig) -> Plan:
 
 
 def _job(config: PlanConfig, objective: ObjectiveConfig, gpu: Gpu) -> Job:
-    flop: dict[Recompute, float] = {again: flop_of(objective, again) for again in get_args(Recompute)}
+    flop: dict[Recompute, StepFlop] = {again: flop_of(objective, again) for again in get_args(Recompute)}
     return Job(
         objective,
         sum(parameter.numel() for parameter in build_blank(objective).parameters()),
@@ -169,7 +177,7 @@ def _write_down(config: PlanConfig, job: Job, found: tuple[Setting, Peak]) -> Pl
     return Plan(
         model=config.model,
         parameters=job.parameters,
-        flop_per_clip=job.flop_per_clip["none"],
+        flop_per_clip=job.flop["none"].per_clip(setting.clips),
         gpu=job.gpu.name,
         gpu_source=job.gpu.source,
         gpus=setting.gpus,
@@ -179,7 +187,7 @@ def _write_down(config: PlanConfig, job: Job, found: tuple[Setting, Peak]) -> Pl
         parts=parallel.parts,
         clips_per_part=setting.clips,
         memory=Memory(peak.phase, **peak.by_kind, total=peak.total, usable=job.memory_bytes),
-        flop_per_clip_with_recompute=job.flop_per_clip[parallel.recompute],
+        flop_per_clip_with_recompute=job.flop[parallel.recompute].per_clip(setting.clips),
         utilisation=config.utilisation,
         compute_s_per_step=setting.time.compute_s,
         traffic_s_per_step=setting.time.traffic_s,

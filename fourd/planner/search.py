@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from fourd.flops import StepFlop
 from fourd.parallel import ParallelConfig, Precision
 from fourd.parallel.settings import Recompute
 from fourd.planner.cost import STEP_STATE_BYTES, Assumptions, Load, StepTime, step_time
@@ -27,7 +28,7 @@ class Job:
 
     objective: ObjectiveConfig
     parameters: int
-    flop_per_clip: Mapping[Recompute, float]
+    flop: Mapping[Recompute, StepFlop]
     """By what is computed again."""
     batch: int
     gpu: Gpu
@@ -65,7 +66,7 @@ def settings(job: Job, gpus: int) -> list[Setting]:
         for recompute in get_args(Recompute):
             for parts in _numbers_of_parts(share):
                 parallel = ParallelConfig(shard, recompute, parts, reduce=job.reduce)
-                load = Load(job.parameters, job.flop_per_clip[recompute], job.batch, job.precision)
+                load = Load(job.parameters, job.flop[recompute], job.batch, job.precision)
                 time = step_time(load, gpus, parallel, job.gpu, job.assumed)
                 found.append(Setting(gpus, parallel, math.ceil(share / parts), time))
     return sorted(found, key=Setting.order)

@@ -172,10 +172,10 @@ class Watchdog:
         log.error("stacks of rank %d: %s; %s%s", self.rank, stacks, others, end if self.ends_process else "")
         _flush_logs()
         if self.ends_process:
-            if self.leaves is not None:
-                self.leaves.write_text(f"rank {self.rank} hung in {phase.name!r} of step {phase.step}\n")
             self._leave(f"hung in {phase.name!r} and was ended")
             self._write_sign()
+            if self.leaves is not None:
+                self.leaves.write_text(f"rank {self.rank} hung in {phase.name!r} of step {phase.step}\n")
 
     def _write_stacks(self, phase: _Phase, in_phase_s: float) -> str:
         """Add the stacks of all threads to the rank's file, or show them where it cannot be written."""

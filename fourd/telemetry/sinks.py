@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -60,11 +61,13 @@ class Telemetry:
         for board in self.boards:
             board.record(known)
 
-    def flush(self) -> None:
-        """Hand everything to the system, so that a kill loses nothing that a checkpoint relies on."""
-        self.metrics.flush()
-        self.ledger.flush()
-        self.quarantine.flush()
+    def flush(self, to_disk: bool = False) -> None:
+        """Hand everything to the system, so that a kill loses nothing that a checkpoint relies on.
+
+        to_disk: force it to the disk, so that a loss of power does not either.
+        """
+        for lines in (self.metrics, self.ledger, self.quarantine):
+            lines.flush(to_disk)
 
     def __enter__(self) -> Telemetry:
         self.progress.start()
@@ -73,12 +76,15 @@ class Telemetry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
-        self.metrics.close()
-        self.ledger.close()
-        self.quarantine.close()
-        for board in self.boards:
-            board.close(failed=error is not None)
+        """Close everything; an error of the run is not hidden by one of closing, as a full disk gives both."""
+        with ExitStack() as closing:
+            if error is not None:
+                closing.enter_context(suppress(OSError))
+            for board in self.boards:
+                closing.callback(board.close, failed=error is not None)
+            for lines in (self.metrics, self.ledger, self.quarantine):
+                closing.callback(lines.close)
+            closing.callback(self.progress.stop)
 
 
 class Silent(Telemetry):
@@ -91,15 +97,17 @@ class Silent(Telemetry):
 
 
 class _NoLines(JsonLines):
-    """Count records and keep none; those of before a restart are not counted."""
+    """Keep nothing."""
+
+    num_records = 0  # type: ignore[assignment] # nothing is counted here
 
     def __init__(self) -> None:
-        self.num_records = 0
+        pass
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self.num_records += 1
+        pass
 
-    def flush(self) -> None:
+    def flush(self, to_disk: bool = False) -> None:
         pass
 
     def close(self) -> None:

@@ -116,6 +116,15 @@ class StepClock:
         finally:
             self._waited_s += time.perf_counter() - before
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time that is spent on something else than training."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - before
+
     def read(self, num_steps: int) -> dict[str, float]:
         """Give the speed over the window that ends here with its `num_steps`, and begin the next one.
 

@@ -10,7 +10,16 @@ from fourd.parallel import ParallelConfig, Precision
 from fourd.types import DatasetConfig, ObjectiveConfig
 
 FREE_TO_CHANGE = (
-    *("device", "num_workers", "worker_timeout_s", "max_quarantined", "log_every", "save_every", "init"),
+    *(
+        "device",
+        "deterministic",
+        "num_workers",
+        "worker_timeout_s",
+        "max_quarantined",
+        "log_every",
+        "save_every",
+        "init",
+    ),
     *("parallel", "keep_checkpoints", "hang_timeout_s", "norms_every", "wandb"),
     *(
         f"{data}*.{name}"
@@ -18,7 +27,8 @@ FREE_TO_CHANGE = (
         for name in ("folder", "weights", "cache", "root", "index", "index_path", "device")
     ),
 )
-"""Fields that change nothing of the result, beyond rounding; of files it is the content that must not change."""
+"""Fields that change nothing of the result, beyond rounding and, on another number of ranks, what each of them drops
+out; of files it is the content that must not change."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class RunConfig:
     precision: Precision = "bf16"
     """Of the arithmetic; the weights that are trained stay float32."""
     device: str = "auto"
+    deterministic: bool = False
+    """Run every sum in a fixed order on a GPU too, so that a resumed run is the same bit for bit; it is slower. A CPU
+    always does."""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     """How the run is laid over the processes that `torchrun` starts."""
     num_workers: int = 0

@@ -9,7 +9,16 @@ import torch
 from PIL import Image
 
 from fourd import loader, provenance, run_folder, weights
-from fourd.parallel import Ranks, autocast, build_blank, give_up_gathered, require_finite, to_device, whole_state
+from fourd.parallel import (
+    Ranks,
+    autocast,
+    build_blank,
+    give_up_gathered,
+    require_finite,
+    to_device,
+    uncompiled,
+    whole_state,
+)
 from fourd.trainer.config import RunConfig
 from fourd.types import Dataset, Objective, Unreadable
 
@@ -19,18 +28,25 @@ _NUM_SHOWN = 4
 def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out: Path, ranks: Ranks) -> float:
     """Take the mean loss over held-out clips, one view of each, the same with the same random numbers each time.
 
-    Every rank takes all of them, as many at once as in a step: sharded weights are gathered by all ranks together.
+    Every rank takes a share of them, in as many batches as the others, since sharded weights are gathered by all ranks
+    together; a rank that has run out of clips takes the first one again, and does not count it.
     """
     objective.eval()
     num_clips = min(config.num_held_out, len(dataset))
     at_once = max(config.batch_size // (ranks.size * config.parallel.parts), 1)
-    total = 0.0
-    for loaded in loader.once(dataset, at_once, num_clips):
-        with torch.no_grad(), autocast(ranks.device, config.precision):
-            total += float(objective(to_device(loaded.batch, ranks.device)).loss) * len(loaded.batch.key)
-        if ranks.is_first:
-            run_folder.list_unreadable(out, [Unreadable(lost.path, lost.reason) for lost in loaded.replaced])
-    return total / num_clips
+    total = torch.zeros((), device=ranks.device)
+    lost: list[Unreadable] = []
+    for counts, loaded in loader.shared(dataset, at_once, num_clips, ranks.rank, ranks.size):
+        with torch.no_grad(), autocast(ranks.device, config.precision), uncompiled():
+            loss = objective(to_device(loaded.batch, ranks.device)).loss.float()
+        if counts:
+            total += loss * len(loaded.batch.key)
+        lost += [Unreadable(one.path, one.reason) for one in loaded.replaced]
+    give_up_gathered(objective)
+    found = [one for share in ranks.gather(lost) for one in share]
+    if ranks.is_first:
+        run_folder.list_unreadable(out, found)
+    return float(ranks.add_up(total)) / num_clips
 
 
 def worth_showing(held_out: Dataset | None, dataset: Dataset) -> Dataset:
@@ -43,7 +59,7 @@ def finish(objective: Objective, config: RunConfig, out: Path, dataset: Dataset,
     require_finite(objective)
     objective.eval()
     shown = next(loader.batches(dataset, min(_NUM_SHOWN, len(dataset)), seed=0, steps=range(1)))
-    with autocast(ranks.device, config.precision):
+    with autocast(ranks.device, config.precision), uncompiled():
         pictures = objective.pictures(to_device(shown.batch, ranks.device))
     give_up_gathered(objective)
     if ranks.is_first:

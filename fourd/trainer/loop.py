@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _FOREVER_S = 1e6
 _LEAST_STEPS_MEASURED = 1000
+_SET_UP = 4
+"""Times that building, and reading a checkpoint of any size, may take as long as a step may."""
 
 
 def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
@@ -96,6 +99,14 @@ def _train_on(run: _Run) -> Objective:
         except RollBack as back:
             at_most, course = back.step, back.course
             log.warning("go back to a checkpoint of step %d or before; batches left out: %s", at_most, course)
+        _free_memory()
+
+
+def _free_memory() -> None:
+    """Let go of what was trained before another one is built: sharded modules refer to themselves."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
@@ -104,26 +115,27 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
     course: taken in the place of the one that the checkpoint notes.
     """
     config, out, ranks, watchdog = run.config, run.out, run.ranks, run.watchdog
-    watchdog.phase("set up")
-    objective, optimizer, guard = _materialise(config, ranks)
-    first_step, course = _go_on(out / "checkpoints", objective, optimizer, guard, ranks, at_most, course)
+    watchdog.phase("set up", timeout_s=_SET_UP * config.hang_timeout_s)
+    with explained("setting up"):
+        objective, optimizer, guard = _materialise(config, ranks)
+        first_step, course = _go_on(out / "checkpoints", objective, optimizer, guard, ranks, at_most, course)
     steps = range(first_step, config.steps)
     batches = _batches(run.dataset, config, course.batches(steps), ranks)
     with (
         _telemetry(run, first_step) as telemetry,
         checkpoint.Saver(out / "checkpoints", ranks, config.keep_checkpoints) as saver,
-        reproducible(ranks.device),
+        reproducible(ranks.device, config.deterministic),
         batches.explaining(),
     ):
         clock = StepClock(config.batch_size, config.clips_per_step)
         window = Window(telemetry, clock, config, out, ranks, course)
         arriving = clock.waiting_for(batches)
         for step in steps:
-            stopping = ranks.any(run.interruption.asked)
-            set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
-            optimizer.zero_grad(set_to_none=True)
-            objective.train()
-            with explained(step):
+            with explained(f"step {step + 1}"):
+                stopping = ranks.any(run.interruption.asked)
+                set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+                optimizer.zero_grad(set_to_none=True)
+                objective.train()
                 loss, scalars, read = _forward_backward(run, objective, arriving, step, course.batch_of(step))
                 norm = clip_gradients(objective, config.optim.clip_norm)
                 # the fused optimiser looks at this flag on the device: no update, and no wait for the host
@@ -133,32 +145,32 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
                 with torch.no_grad():
                     objective.after_step((step + 1) / config.steps, 1 - skipped)
 
-            done = step + 1
-            window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
-            if done == first_step + 1:
-                _know_the_limit(clock, config, read, ranks)
-            is_last, asked = done == config.steps, bool(stopping)
-            if run.held_out is not None and (is_last or done % config.held_out_every == 0):
-                watchdog.phase("held out")
-                window.held_out_loss = held_out_loss(objective, run.held_out, config, out, ranks)
-            if done % config.norms_every == 0:
-                window.extra |= layer_norms(objective, optimizer).read()
-            to_save = is_last or asked or done % config.save_every == 0
-            if to_save or done % config.log_every == 0 or window.held_out_loss is not None or window.extra:
-                watchdog.phase("write")
-                window.extra |= memory_gb(ranks.device)
-                with explained(step):
-                    window.write()
-                saver.raise_failure()
-            if to_save and (is_last or asked or not window.in_a_row):
-                watchdog.phase("save")
-                state = checkpoint.state_of(objective, optimizer, guard.carried)
-                saver.save(done, state, {"samples": done * config.batch_size, "course": course.described()})
-            if asked and not is_last:
-                saver.wait()
-                ranks.first_does(run.interruption.obeyed)
-                log.warning("saved after step %d of %d; the same command goes on from there", done, config.steps)
-                raise Requeue
+                done = step + 1
+                window.add(StepSaid(done, read, loss, norm, skipped, guard.carried["in_a_row"].clone(), scalars))
+                if done == first_step + 1:
+                    _know_the_limit(clock, config, read, ranks)
+                is_last, asked = done == config.steps, bool(stopping)
+                if run.held_out is not None and (is_last or done % config.held_out_every == 0):
+                    watchdog.phase("held out")
+                    window.held_out_loss = held_out_loss(objective, run.held_out, config, out, ranks)
+                if done % config.norms_every == 0:
+                    window.extra |= layer_norms(objective, optimizer).read()
+                to_save = is_last or asked or done % config.save_every == 0
+                if to_save or done % config.log_every == 0 or window.held_out_loss is not None or window.extra:
+                    watchdog.phase("write")
+                    window.extra |= memory_gb(ranks.device)
+                    window.write(to_disk=to_save)
+                    saver.raise_failure()
+                if to_save and (is_last or asked or not window.in_a_row):
+                    watchdog.phase("save")
+                    state = checkpoint.state_of(objective, optimizer, guard.carried)
+                    notes = {"samples": done * config.batch_size, "course": course.described()}
+                    saver.save(done, state, notes, replaces=not window.in_a_row)  # the run may have to go back
+                if asked and not is_last:
+                    saver.wait()
+                    ranks.first_does(run.interruption.obeyed)
+                    log.warning("saved after step %d of %d; the same command goes on from there", done, config.steps)
+                    raise Requeue
         watchdog.phase("save")
     return objective
 
@@ -196,13 +208,15 @@ def _know_the_limit(clock: StepClock, config: RunConfig, read: Sequence[Loaded],
     if config.steps < _LEAST_STEPS_MEASURED:
         return
     batch = loader.masked_views(read[-1].batch, config.repeat)
-    try:
-        clock.flop_per_sample = training_flop(config.objective, batch) / len(batch.key)
-    except (RuntimeError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        log.info("the operations of a step cannot be counted, so metrics have no utilisation: %s", reason)
-        return
-    clock.flop_per_s = matrix_rate(ranks.device, config.precision) * ranks.size
+    with clock.paused():
+        try:
+            flop_per_sample = training_flop(config.objective, batch) / len(batch.key)
+            clock.flop_per_s = matrix_rate(ranks.device, config.precision) * ranks.size
+        except (RuntimeError, NotImplementedError) as error:  # for want of memory too
+            reason = str(error).partition("\n")[0]
+            log.info("metrics have no utilisation, since it cannot be measured here: %s", reason)
+            return
+    clock.flop_per_sample = flop_per_sample
 
 
 def _forward_backward(
@@ -269,6 +283,7 @@ def _batches(dataset: Dataset, config: RunConfig, numbers: Sequence[int], ranks:
         world=ranks.size,
         micro=config.parallel.parts,
         timeout_s=config.worker_timeout_s,
+        pinned=ranks.device.type == "cuda",
     )
 
 

@@ -25,8 +25,14 @@ REQUEUE_FILE = "requeue"
 """Left in the folder of a run that asks for the same command again: exit codes get lost in launchers."""
 _ASKING = (signal.SIGTERM, signal.SIGUSR1)
 _LOOK_EVERY_S = 2.0
+_SAME_S = 3.0
+"""Signals so soon after the first are the same request: a scheduler signals a process and its launcher, which passes
+it on."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Socket Timeout", "NCCL", "gloo", "Broken pipe")
+_LOST = (
+    *("Connection closed by peer", "Connection reset by peer", "Socket Timeout", "Timed out waiting", "Broken pipe"),
+    *("remote process exited", "communicator was aborted", "collective operation timeout"),
+)
 
 
 class Requeue(SystemExit):
@@ -47,8 +53,8 @@ class RollBack(Exception):  # noqa: N818 - no error but a way to go on
 class Interruption:
     """Note that somebody asked for the end: by a signal, or by a file named `stop` in the folder of the run.
 
-    The file reaches a run on other machines, and through launchers that keep signals to themselves. A second signal
-    ends the process at once.
+    The file reaches a run on other machines, and through launchers that keep signals to themselves. A signal
+    some seconds after the first ends the process at once.
     """
 
     def __init__(self, out: Path, looks: bool = True) -> None:
@@ -56,7 +62,7 @@ class Interruption:
         self._looks = looks
         self._stop, self._requeue = out / "stop", out / REQUEUE_FILE
         self._by = ""
-        self._looked = 0.0
+        self._looked = self._signalled = 0.0
 
     @property
     def asked(self) -> bool:
@@ -79,9 +85,11 @@ class Interruption:
 
     def signalled(self, number: int, _frame: FrameType | None) -> None:
         """Take in a signal."""
-        if self._by:
+        if not self._by:
+            self._signalled = time.monotonic()
+            self._note(signal.Signals(number).name)
+        elif time.monotonic() - self._signalled > _SAME_S:
             os._exit(REQUEUE)
-        self._note(signal.Signals(number).name)
 
     def _note(self, by: str) -> None:
         self._by = by
@@ -104,8 +112,8 @@ def listening(out: Path, looks: bool) -> Iterator[Interruption]:
 
 
 @contextmanager
-def explained(step: int) -> Iterator[None]:
-    """Say in words what ends a run for want of memory or of another rank.
+def explained(where: str) -> Iterator[None]:
+    """Say in words what ends a run for want of memory, room or another rank, and where: "step 12", say.
 
     Raises MemoryError and ConnectionError in the place of torch's own errors.
     """
@@ -115,21 +123,21 @@ def explained(step: int) -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise
         raise OSError(
-            f"step {step + 1}: what a run writes along the way could not be written: {error}. Make room, or let the "
+            f"{where}: what a run writes along the way could not be written: {error}. Make room, or let the "
             "folder be written to; the same command goes on from the last checkpoint"
         ) from error
     except RuntimeError as error:
         text = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
             raise MemoryError(
-                f"step {step + 1} does not fit into memory: {text.splitlines()[0]}. Work a batch off in more parts "
+                f"{where}: it does not fit into memory: {text.splitlines()[0]}. Work a batch off in more parts "
                 "(--parallel.parts 2), compute more again (--parallel.recompute full), spread the model over more "
                 "ranks, or make the batch smaller; `fourd plan` says what fits. The same command goes on from the "
                 "last checkpoint"
             ) from error
-        if any(sign in text for sign in _LOST):
+        if isinstance(error, torch.distributed.DistNetworkError) or any(sign in text for sign in _LOST):
             raise ConnectionError(
-                f"step {step + 1}: another rank is gone, or does not answer: {text.splitlines()[0]}. Look for the "
+                f"{where}: another rank is gone, or does not answer: {text.splitlines()[0]}. Look for the "
                 "first rank that failed; the same command goes on from the last checkpoint"
             ) from error
         raise

@@ -66,8 +66,8 @@ class Window:
         """Take in one step."""
         self._said.append(said)
 
-    def write(self) -> None:
-        """Write one line for each step of the window, and begin the next one.
+    def write(self, to_disk: bool = False) -> None:
+        """Write one line for each step of the window, forced to the disk if asked, and begin the next one.
 
         Raises RollBack where too many steps in a row were skipped, FloatingPointError where the run went back not long
         before, ValueError where too many clips could not be decoded.
@@ -84,7 +84,7 @@ class Window:
             if self.in_a_row >= self.config.max_skipped:
                 self.telemetry.flush()
                 self._go_back(said.step, keys)
-        self.telemetry.flush()
+        self.telemetry.flush(to_disk)
         self.telemetry.progress.update(
             self._said[-1].step, f"loss {numbers[-1][0]:.4f}  {speed['clips_per_s']:.3g} clips/s"
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
+
+import torch
 
 from fourd.backbones import video_vit
 from fourd.objectives import probe, simple_mae
@@ -22,6 +25,7 @@ from tests.noise_clips import ClipsConfig
 from tests.small_runs import ProbeClipsConfig, run
 
 STEPS, SAVED = 6, 3
+COMPILE = torch.nn.Module.compile
 LAYOUTS = {
     "one": (1, ParallelConfig()),
     "two": (2, ParallelConfig()),
@@ -31,6 +35,8 @@ LAYOUTS = {
     "hybrid": (4, ParallelConfig(shard=2)),
     "copies": (2, ParallelConfig(shard=1)),
     "parts_full": (2, ParallelConfig(parts=2, recompute="full")),
+    "compiled": (2, ParallelConfig(compile="yes")),
+    "compiled_selective": (1, ParallelConfig(compile="yes", recompute="selective")),
     "selective": (1, ParallelConfig(parts=2, recompute="selective", reshard=False)),
 }
 """Those after "two" go on from its checkpoint."""
@@ -55,6 +61,8 @@ def train(kind: str, folder: Path, name: str) -> None:
         shutil.copytree(folder / "two", out)
         shutil.rmtree(out / "final")
         shutil.rmtree(out / f"checkpoints/step_{STEPS:08d}")
+    if parallel.compile == "yes":  # without the C++ compiler, which takes minutes
+        torch.nn.Module.compile = partialmethod(COMPILE, backend="aot_eager")
     pids = forked_ranks.start(size, lambda: fit(config_of(kind, parallel), out))
     codes = forked_ranks.wait(pids)
     if any(codes):

@@ -104,7 +104,7 @@ def signals(folder: Path) -> None:
 
 
 def second_signal(folder: Path) -> None:
-    """A second signal ends the process at once, whatever it is at."""
+    """A second signal some seconds later ends the process at once, whatever it is at; one at once is the same one."""
     out = folder / "impatient"
     stuck = replace(long_run(), data=replace(long_run().data, hanging=(5,)), num_workers=0)
     pids = start(out, config=stuck)
@@ -112,6 +112,9 @@ def second_signal(folder: Path) -> None:
     time.sleep(1)
     os.kill(pids[0], signal.SIGTERM)
     time.sleep(0.5)
+    os.kill(pids[0], signal.SIGTERM)
+    time.sleep(3)
+    assert os.waitpid(pids[0], os.WNOHANG) == (0, 0), "what is still the first request ended the process"
     began = time.monotonic()
     os.kill(pids[0], signal.SIGTERM)
     assert forked_ranks.wait(pids) == [REQUEUE], said(out)

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from fourd.flops import StepFlop
 from fourd.parallel import ParallelConfig
 from fourd.planner.cost import Assumptions, Load, step_time
 from fourd.planner.gpus import GPUS, find_gpu
 
-LOAD = Load(parameters=10**9, flop_per_clip=1e12, batch=64, precision="bf16")
+LOAD = Load(parameters=10**9, flop=StepFlop(once=0.0, each=1e12), batch=64, precision="bf16")
 H200 = GPUS["h200"]
 
 
@@ -17,6 +20,13 @@ def test_one_gpu_computes_and_sends_nothing():
     assert alone.compute_s == pytest.approx(64e12 / (989e12 / 2))
     assert alone.traffic_s == 0
     assert alone.seconds == alone.compute_s
+
+
+def test_what_is_done_once_is_done_for_every_part_and_the_largest_share_counts():
+    load = replace(LOAD, flop=StepFlop(once=5e12, each=1e12))
+    how = Assumptions(utilisation=0.5, network_gb_s=50.0)
+    found = step_time(load, 3, ParallelConfig(parts=4), H200, how)
+    assert found.compute_s == pytest.approx((4 * 5e12 + 22 * 1e12) / (989e12 / 2))
 
 
 def test_gpus_share_the_arithmetic():
