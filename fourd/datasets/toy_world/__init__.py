@@ -2,13 +2,17 @@
 
 from fourd.datasets.toy_world.clips import LABELS, ToyClips, World, make_clips, make_video
 from fourd.datasets.toy_world.dataset import ToyWorld, ToyWorldConfig, base, tiny
-from fourd.datasets.toy_world.scene import CAMERA_MOTIONS, EVENT_ORDERS, OBJECT_MOTIONS
+from fourd.datasets.toy_world.draw import LookName, shapes_of
+from fourd.datasets.toy_world.scene import CAMERA_MOTIONS, EVENT_ORDERS, OBJECT_MOTIONS, SHAPES, STUDIO_SHAPES
 
 __all__ = [
     "CAMERA_MOTIONS",
     "EVENT_ORDERS",
     "LABELS",
     "OBJECT_MOTIONS",
+    "SHAPES",
+    "STUDIO_SHAPES",
+    "LookName",
     "ToyClips",
     "ToyWorld",
     "ToyWorldConfig",
@@ -16,5 +20,6 @@ __all__ = [
     "base",
     "make_clips",
     "make_video",
+    "shapes_of",
     "tiny",
 ]

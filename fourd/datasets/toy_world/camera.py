@@ -9,9 +9,6 @@ from jaxtyping import Float
 
 from fourd.datasets.toy_world.scene import Array, CameraPlan
 
-FIELD_OF_VIEW_RAD = math.radians(50)
-"""The angle across the shorter side of a frame."""
-
 _CLASS_MOVES = np.array([[-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, 1], [0, 0, -1]])
 """For each of CAMERA_MOTIONS, the sign of its move in (azimuth, distance, elevation)."""
 
@@ -44,7 +41,10 @@ def look_at(position: Float[Array, "T 3"], target: Float[Array, "3"]) -> Float[A
     return pose
 
 
-def intrinsics(height: int, width: int) -> Float[Array, "3 3"]:
-    """Give the pinhole of the raster, in pixels; the principal point is the middle of the frame."""
-    focal = min(height, width) / 2 / math.tan(FIELD_OF_VIEW_RAD / 2)
+def intrinsics(height: int, width: int, field_of_view_rad: float) -> Float[Array, "3 3"]:
+    """Give the pinhole of a raster, in pixels; the principal point is the middle of the frame.
+
+    `field_of_view_rad` is the angle across the shorter side of a frame.
+    """
+    focal = min(height, width) / 2 / math.tan(field_of_view_rad / 2)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

@@ -13,18 +13,21 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from fourd.datasets.toy_world.draw import LookName, draw_scene
 from fourd.datasets.toy_world.render import render
-from fourd.datasets.toy_world.scene import Array, draw_scene
+from fourd.datasets.toy_world.scene import Array
 from fourd.datasets.toy_world.stage import set_stage
 from fourd.datasets.toy_world.truth import QueryFrames, bound_objects, follow_points
 from fourd.geometry import rigid
 from fourd.types import ClipShape
 
 VERSION = 3
-"""Raised whenever the same world gives other clips than before."""
+"""Raised whenever the same world of the look `studio` gives other clips than before."""
+LOOK_VERSION = 1
+"""Raised whenever the same world of another look gives other clips than before."""
 
 LABELS = ("camera_motion", "object_motion", "event_order")
-"""The tasks that have one class per clip."""
+"""The tasks that have one class of motion per clip; `shape` is not stored, for it follows from the clip's number."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class World:
     duration_s: float
     num_points: int
     query_frames: QueryFrames
+    look: LookName = "studio"
 
     @property
     def clip_shape(self) -> ClipShape:
@@ -51,10 +55,16 @@ class World:
 
     @property
     def name(self) -> str:
-        """Name the world: readable, and different for different parameters or versions of the code."""
-        text = json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"v{VERSION}-{self.num_frames}x{self.height}x{self.width}-seed{self.seed}-{digest}"
+        """Name the world: readable, and different for different parameters or versions of the code.
+
+        The studio's names say nothing of a look, as they did before there were others.
+        """
+        fields, is_studio = dataclasses.asdict(self), self.look == "studio"
+        look = fields.pop("look")
+        said = {"version": VERSION, **fields} if is_studio else {"look": look, "look_version": LOOK_VERSION, **fields}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:10]
+        start = f"v{VERSION}" if is_studio else f"{look}{LOOK_VERSION}"
+        return f"{start}-{self.num_frames}x{self.height}x{self.width}-seed{self.seed}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class ToyClips:
 
 def make_clips(world: World, indices: Sequence[int], device: torch.device) -> ToyClips:
     """Make clips with all their truth on a device; a clip depends on the world and its index alone."""
-    scenes = [draw_scene(world.seed, index) for index in indices]
+    scenes = [draw_scene(world.look, world.seed, index) for index in indices]
     stage = set_stage(scenes, world.clip_shape, world.time_s, device)
     pictures = render(stage, world.height, world.width)
     keys = [(world.seed, index) for index in indices]
@@ -98,13 +108,13 @@ def make_clips(world: World, indices: Sequence[int], device: torch.device) -> To
         boxes=boxes.xyxy_px,
         boxes_valid=boxes.valid,
         world_from_camera=rigid(stage.camera_axes, stage.camera_position).unflatten(0, in_clips),
-        intrinsics=stage.intrinsics_px.expand(len(indices), 3, 3),
+        intrinsics=stage.intrinsics_px[:: world.num_frames].clone(),
         labels=torch.tensor(labels, device=device),
     )
 
 
 def make_video(world: World, indices: Sequence[int], device: torch.device) -> UInt8[Tensor, "B T 3 H W"]:
     """Make clips without their truth, for pretraining without a disk."""
-    scenes = [draw_scene(world.seed, index) for index in indices]
+    scenes = [draw_scene(world.look, world.seed, index) for index in indices]
     stage = set_stage(scenes, world.clip_shape, world.time_s, device)
     return render(stage, world.height, world.width).rgb.unflatten(0, (len(indices), world.num_frames))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from fourd.datasets.toy_world.clips import LABELS, World
+from fourd.datasets.toy_world.draw import LookName, draw_scene
+from fourd.datasets.toy_world.scene import MOVER
 from fourd.datasets.toy_world.store import ClipStore, fill
 from fourd.datasets.toy_world.truth import QueryFrames
 from fourd.types import (
@@ -37,6 +39,12 @@ Read = Callable[[str], Tensor]
 class ToyWorldConfig(DatasetConfig):
     """Describe a part of a toy world: clips `first_index` to `first_index + num_clips` of the world `seed`.
 
+    `look` is how the world looks. `studio` has four kinds of solids on an endless ground; `rich`, `night`
+    and `clay` show one furnished world of ten kinds, walls and many angles of view, in which the same clip
+    has the same truth of every kind under each of the three: only colours and light differ.
+    The task `shape` asks what the mover is, in the furnished world the largest solid: `shapes_of(look)` names
+    the classes, which are equally likely (chance is 1/4 in the studio, 1/10 elsewhere); one frame can tell.
+
     `tasks` names what `Batch.tasks` holds, in its order; empty in pretraining. Half of the `num_points`
     or more are on objects; they are queried in the first frame or at random ones. `flip` mirrors a clip
     left to right with probability 1/2, and is allowed only without tasks. Changing `tasks`, `flip`,
@@ -55,6 +63,7 @@ class ToyWorldConfig(DatasetConfig):
     query_frames: QueryFrames = "first"
     flip: bool = False
     cache_dir: str = "~/.cache/fourd"
+    look: LookName = "studio"
 
     def __post_init__(self) -> None:
         """Check what can be checked without making a clip."""
@@ -71,10 +80,9 @@ class ToyWorldConfig(DatasetConfig):
                 raise ValueError(f"ToyWorldConfig.{name}: found {getattr(self, name)}, expected 1 or more")
         if not self.duration_s > 0:
             raise ValueError(f"ToyWorldConfig.duration_s: found {self.duration_s}, expected seconds above 0")
-        if self.query_frames not in get_args(QueryFrames):
-            raise ValueError(
-                f"ToyWorldConfig.query_frames: found {self.query_frames!r}, expected one of {get_args(QueryFrames)}"
-            )
+        for name, known in (("query_frames", get_args(QueryFrames)), ("look", get_args(LookName))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"ToyWorldConfig.{name}: found {getattr(self, name)!r}, expected one of {known}")
         for name in ("seed", "first_index"):
             if getattr(self, name) < 0:
                 raise ValueError(f"ToyWorldConfig.{name}: found {getattr(self, name)}, expected 0 or more")
@@ -82,9 +90,8 @@ class ToyWorldConfig(DatasetConfig):
     @property
     def world(self) -> World:
         """Give the world that the clips come from."""
-        return World(
-            self.seed, self.num_frames, self.height, self.width, self.duration_s, self.num_points, self.query_frames
-        )
+        names = [field.name for field in fields(World)]
+        return World(**{name: getattr(self, name) for name in names})
 
     def build(self) -> ToyWorld:
         """Make the clips that are not yet stored, and open them."""
@@ -111,17 +118,24 @@ class ToyWorld(Dataset):
         number = self.config.first_index + index
 
         def read(field: str) -> Tensor:
+            if field == "shape":
+                return torch.tensor([self._shape(number)])
             return torch.from_numpy(self.store.read(number, field))[None]
 
         seed = torch.from_numpy(rng.integers(2**63 - 1, size=1))
         video = read("video")
         if self.config.flip and rng.random() < 0.5:
             video = video.flip(-1)
-        key = (f"toy_world/{self.config.seed}/{number}",)
+        look = "" if self.config.look == "studio" else f"{self.config.look}/"
+        key = (f"toy_world/{look}{self.config.seed}/{number}",)
         time_s = torch.from_numpy(self.config.world.time_s).float()[None]
         return Batch(
             video, time_s, key, key, seed, tuple(replace(SAMPLES[name](read), task=name) for name in self.config.tasks)
         )
+
+    def _shape(self, number: int) -> int:
+        """Draw the scene again: what the mover is follows from its numbers, and is not stored."""
+        return int(draw_scene(self.config.look, self.config.seed, number).bodies.kind[MOVER])
 
 
 # ----------------------------------------------------------------------------- samples
@@ -159,6 +173,7 @@ SAMPLES: dict[str, Callable[[Read], TaskSample[Any, Any]]] = {
     "box_tracking": _boxes,
     "camera_pose": _poses,
     **{name: _label(name) for name in LABELS},
+    "shape": lambda read: TaskSample(NoQuery(), Label(read("shape"))),
 }
 """For each task that a config may name, how its sample is read."""
 

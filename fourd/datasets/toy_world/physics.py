@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -39,12 +40,23 @@ def simulate(
     mujoco.mj_resetData(model, data)
     _set_solids(mujoco, model, data, bodies)
     direction = heading(object_motion, world_from_camera)
-    _set_state(data, bodies, direction * bodies.mover_speed)
-    steps = np.diff(np.rint(time_s / STEP_S).astype(int), prepend=0)
+    place_solids(data, bodies, direction * bodies.mover_speed)
+
+    def advance(first: int, last: int) -> None:
+        if last > first:
+            mujoco.mj_step(model, data, nstep=last - first)
+
+    return record(mujoco, model, data, time_s, advance)
+
+
+def record(
+    mujoco: ModuleType, model: Any, data: Any, time_s: Float[Array, " T"], advance: Callable[[int, int], None]
+) -> Motion:
+    """Note where the solids are at each time, rounded to the step; `advance(first, last)` simulates those steps."""
+    steps = np.rint(time_s / STEP_S).astype(int).tolist()
     positions, rotations = [], []
-    for count in steps:
-        if count:
-            mujoco.mj_step(model, data, nstep=int(count))
+    for before, step in zip([0, *steps], steps, strict=False):
+        advance(before, step)
         mujoco.mj_kinematics(model, data)
         positions.append(data.xpos[1:].copy())
         rotations.append(data.xmat[1:].reshape(-1, 3, 3).copy())
@@ -58,14 +70,19 @@ def heading(object_motion: int, world_from_camera: Float[Array, "4 4"]) -> Float
     return {"left": -right, "right": right, "toward": -forward, "away": forward}[OBJECT_MOTIONS[object_motion]]
 
 
-@functools.cache
-def _compiled() -> tuple[ModuleType, Any, Any]:
-    """Compile the world once; only sizes, masses and states change from clip to clip."""
+def load_mujoco() -> ModuleType:
+    """Import MuJoCo, or say how to get it."""
     try:
         import mujoco
     except ImportError as error:
         raise ImportError("generating toy_world clips needs the package mujoco: run `pip install mujoco`") from error
+    return mujoco
 
+
+@functools.cache
+def _compiled() -> tuple[ModuleType, Any, Any]:
+    """Compile the studio's world once; only sizes, masses and states change from clip to clip."""
+    mujoco = load_mujoco()
     body = '<body><freejoint/><geom type="box" size=".3 .3 .3"/></body>'
     model = mujoco.MjModel.from_xml_string(
         f'<mujoco><option timestep="{STEP_S}"/><worldbody><geom type="plane" size="0 0 1"/>'
@@ -97,7 +114,8 @@ def _set_solids(mujoco: ModuleType, model: Any, data: Any, bodies: Bodies) -> No
     mujoco.mj_setConst(model, data)
 
 
-def _set_state(data: Any, bodies: Bodies, mover_velocity: Float[Array, "3"]) -> None:
+def place_solids(data: Any, bodies: Bodies, mover_velocity: Float[Array, "3"]) -> None:
+    """Set every solid to where it is in frame 0 and how it moves then; a sphere that sets off rolls."""
     poses = data.qpos.reshape(NUM_OBJECTS, 7)
     poses[:, :3], poses[:, 3:] = bodies.position, bodies.quaternion
     velocities = data.qvel.reshape(NUM_OBJECTS, 6)

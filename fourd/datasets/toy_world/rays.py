@@ -7,6 +7,7 @@ everywhere: what belongs to a group broadcasts over its rays, and the innermost 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, SKY, Kind
-from fourd.datasets.toy_world.solids import Vector, span
+from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, SKY, WALL, Kind
+from fourd.datasets.toy_world.solids import Vector, spans
 from fourd.datasets.toy_world.stage import Stage
 
 NEAR, FAR = 0.05, 24.0
@@ -35,7 +36,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class Hits:
-    """Hold what rays meet first: its depth (z), and which object it is, or GROUND, or SKY.
+    """Hold what rays meet first: its depth (z), and which object it is, or GROUND, or SKY, or WALL and on.
 
     `alone` is the depth at which each solid would be met if nothing else were there, infinite for a miss.
     """
@@ -57,8 +58,9 @@ class Pairs:
 
 def rays_through(stage: Stage, frame: Int[Tensor, " N"], xy_px: Float[Tensor, "R N 2"]) -> Rays:
     """Send rays through points of the pictures, in continuous pixels."""
-    u, v = ((xy_px - stage.intrinsics_px[:2, 2]) / stage.focal_px).unbind(-1)
-    return Rays(frame, u.contiguous(), v.contiguous())
+    focal = stage.focal_px.index_select(0, frame)
+    u, v = ((xy_px[..., i] - stage.centre_px[i]) / focal for i in range(2))
+    return Rays(frame, u, v)
 
 
 def cast(stage: Stage, rays: Rays) -> Hits:
@@ -69,11 +71,25 @@ def cast(stage: Stage, rays: Rays) -> Hits:
     on_ground = depth < FAR
     depth = torch.where(on_ground, depth, torch.inf)
     thing = torch.where(on_ground, GROUND, SKY)
+    for wall in (stage.walls[..., 3] > 0).any(0).nonzero()[:, 0].tolist():
+        far = _wall_depth(stage, rays, wall)
+        thing = torch.where(far < depth, WALL + wall, thing)
+        depth = torch.minimum(far, depth)
     alone = _per_solid(stage, rays, stage.solid_outline, torch.inf, _entry)
     for solid, entry in enumerate(alone):
         thing = torch.where(entry < depth, solid, thing)
         depth = torch.minimum(entry, depth)
     return Hits(depth, thing, alone)
+
+
+def _wall_depth(stage: Stage, rays: Rays, wall: int) -> Float[Tensor, "R N"]:
+    """Find where rays meet the face of a wall, infinite for a miss; from behind nobody sees it."""
+    x, y, distance, height = pick(stage.walls[:, wall], rays.frame)
+    axes, camera = pick(stage.camera_axes, rays.frame), pick(stage.camera_position, rays.frame)
+    toward = turned(axes[0] * x + axes[1] * y, rays.u, rays.v)
+    depth = (x * camera[0] + y * camera[1] + distance) / (-toward).clamp(min=1e-6)
+    top = torch.addcmul(camera[2], depth, turned(axes[2], rays.u, rays.v))
+    return torch.where((depth < FAR) & (depth > NEAR) & (top < height), depth, torch.inf)
 
 
 def sun_left(stage: Stage, rays: Rays, depth: Float[Tensor, "R N"]) -> Float[Tensor, "R N"]:
@@ -83,8 +99,9 @@ def sun_left(stage: Stage, rays: Rays, depth: Float[Tensor, "R N"]) -> Float[Ten
         far = depth.index_select(1, pairs.group)
         x, y, z = (torch.addcmul(o, far, d) for o, d in zip(origin, direction, strict=True))
         a, b, c = pick(stage.sun_in_solid.flatten(0, 1), pairs.row)
-        enter, leave = span(pairs.kind, pick(stage.size.flatten(0, 1), pairs.row), (x, y, z), (a, b, c))
-        return (leave - enter.clamp(min=0)).clamp(min=0)
+        parts = spans(pairs.kind, pick(stage.size.flatten(0, 1), pairs.row), (x, y, z), (a, b, c))
+        ways = [(leave - enter.clamp(min=0)).clamp(min=0) for enter, leave in parts]
+        return functools.reduce(torch.add, ways)
 
     return torch.exp(-SHADOW_PER_METRE * _per_solid(stage, rays, stage.shade_outline, 0.0, way_through).sum(0))
 
@@ -100,8 +117,9 @@ def turned(row: Float[Tensor, "3 n"], u: Float[Tensor, "*R n"], v: Float[Tensor,
 
 
 def _entry(stage: Stage, pairs: Pairs, origin: Vector, direction: Vector) -> Float[Tensor, "R n"]:
-    enter, leave = span(pairs.kind, pick(stage.size.flatten(0, 1), pairs.row), origin, direction)
-    return torch.where((enter < leave) & (enter > NEAR), enter, torch.inf)
+    parts = spans(pairs.kind, pick(stage.size.flatten(0, 1), pairs.row), origin, direction)
+    entries = [torch.where((enter < leave) & (enter > NEAR), enter, torch.inf) for enter, leave in parts]
+    return functools.reduce(torch.minimum, entries)
 
 
 def _per_solid(

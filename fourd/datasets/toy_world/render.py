@@ -24,7 +24,7 @@ MORE_RAYS = ((0.17, 0.3), (0.83, 0.7))
 class Pictures:
     """Hold rendered frames. `depth` (z, metres) is 0 where there is only sky.
 
-    `thing` is the object's number, GROUND or SKY at the pixel's centre; `alone` counts the pixels that
+    `thing` is the object's number, GROUND, SKY or a wall's at the pixel's centre; `alone` counts the pixels that
     each object would have if nothing stood before it, `seen` those that it has.
     """
 
@@ -93,7 +93,7 @@ def _count_by_frame(chosen: Bool[Tensor, "K R N"], height: int, width: int) -> I
 
 def _smooth_edges(stage: Stage, linear: Float[Tensor, "F 3 H W"], thing: Int[Tensor, "F H W"]) -> None:
     """Send more rays through the pixels beside which another thing is seen, and average, in place."""
-    frame, y, x = _edges(thing.clamp(max=GROUND)).nonzero(as_tuple=True)
+    frame, y, x = _edges(torch.where(thing == SKY, GROUND, thing)).nonzero(as_tuple=True)
     if not len(frame):
         return
     offsets = torch.tensor(MORE_RAYS, device=thing.device)

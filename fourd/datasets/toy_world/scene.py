@@ -1,13 +1,13 @@
-"""What one clip is made of, before anything moves: every random draw of the world is made here.
+"""What one clip is made of, before anything moves, and the sources of chance that it is drawn from.
 
-The draws come from separate counter-based streams. `LAYOUT` decides all that the first frame shows;
-`MOTION` decides what happens after it, labels included. So the first frame is independent of every
-label by construction, and a clip is a pure function of `(seed, index)`.
+The draws come from separate counter-based streams. `LAYOUT` decides all places and shapes of the first
+frame (in the studio its colours too); `APPEARANCE` decides colours and light; `MOTION` decides what
+happens after the first frame, the labels of motion included. So the first frame is independent of every
+such label by construction, and a clip is a pure function of `(look, seed, index)`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -36,8 +36,9 @@ LAMP = 1
 """The object whose changing colour is the label `event_order`."""
 GROUND = NUM_OBJECTS
 SKY = NUM_OBJECTS + 1
-
-NUM_STYLES = 4
+WALL = NUM_OBJECTS + 2
+"""The first wall; the others follow."""
+NUM_WALLS = 2
 
 
 class Stream(IntEnum):
@@ -46,15 +47,35 @@ class Stream(IntEnum):
     LAYOUT = 0
     MOTION = 1
     POINTS = 2
+    APPEARANCE = 3
+    PUSHES = 4
 
 
 class Kind(IntEnum):
-    """Name the solids. `size` is (radius, -, -), (x, y, z half-edges), or (radius, half-length, -)."""
+    """Name the solids, and what the three numbers of their `size` are; the axis of each is its own z.
+
+    SPHERE: radius. BOX: half-edges. CAPSULE, CYLINDER: radius, half-length. ELLIPSOID, OCTAHEDRON:
+    half-axes. CONE: radius of the base at -z, half-height. PRISM: distance of the edges from the axis
+    (its ends are equilateral triangles), half-length. RING: outer radius, half-length, radius of the
+    hole. DUMBBELL: radius of the balls, their distance from the middle, radius of the bar.
+    """
 
     SPHERE = 0
     BOX = 1
     CAPSULE = 2
     CYLINDER = 3
+    ELLIPSOID = 4
+    CONE = 5
+    PRISM = 6
+    OCTAHEDRON = 7
+    RING = 8
+    DUMBBELL = 9
+
+
+SHAPES = tuple(kind.name.lower() for kind in Kind)
+"""What the mover is: the classes of the task `shape`, each equally likely."""
+STUDIO_SHAPES = SHAPES[:4]
+"""The shapes of the look `studio`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,11 @@ class CameraPlan:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Hold the solids as they are in frame 0: `K` objects; quaternions are (w, x, y, z)."""
+    """Hold the solids as they are in frame 0: `K` objects; quaternions are (w, x, y, z).
+
+    `pushes` keep long clips alive: (x, y, speed) is where the solid whose turn it is hops to, and how fast
+    it leaves the ground. The studio has none.
+    """
 
     kind: Int[Array, " K"]
     size: Float[Array, "K 3"]
@@ -95,30 +120,48 @@ class Bodies:
     spin: Float[Array, "K 3"]
     mover_speed: float
     bounce: Float[Array, " K"]
+    pushes: Float[Array, "P 3"]
 
 
 @dataclass(frozen=True)
 class Look:
-    """Hold colours and light; the last of the `M = K + 1` materials is the ground. Colours are linear RGB."""
+    """Hold colours and light; the materials are those of the `K` objects, the ground, and the walls.
+
+    Colours are linear RGB. `fill` is the direction to a second light, which throws no shadows; `metal`
+    is the share of a surface that mirrors the sky; at `haze_m` the air hides about two thirds.
+    """
 
     ramp: Float[Array, "M 3 3"]
     style: Int[Array, " M"]
     shift: Float[Array, "M 3"]
     gloss: Float[Array, " K"]
+    metal: Float[Array, " K"]
     lamp: Float[Array, "3 3"]
     sun: Float[Array, "3"]
+    sun_colour: Float[Array, "3"]
+    sky_colour: Float[Array, "3"]
+    fill: Float[Array, "3"]
+    fill_colour: Float[Array, "3"]
     zenith: Float[Array, "3"]
     horizon: Float[Array, "3"]
+    haze_m: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Hold all that determines a clip, apart from its raster."""
+    """Hold all that determines a clip, apart from its raster.
+
+    `walls` holds (x, y, distance, height) of each: the level normal that points into the room, how far
+    behind the world's origin the wall stands, and where it ends; one of height 0 is not there. The studio
+    has no walls at all, and its physics is older: `walls` has no rows there.
+    """
 
     labels: Labels
     camera: CameraPlan
     bodies: Bodies
     look: Look
+    walls: Float[Array, "W 4"]
+    field_of_view_rad: float
     lamp_start: int
     lamp_phase: float
 
@@ -128,133 +171,6 @@ def generator(seed: int, index: int, stream: Stream) -> np.random.Generator:
     key = np.array([seed, index], dtype=np.uint64)
     counter = np.array([0, 0, 0, int(stream)], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
-
-
-def draw_scene(seed: int, index: int) -> Scene:
-    """Draw clip `index` of the world `seed`."""
-    layout = generator(seed, index, Stream.LAYOUT)
-    motion = generator(seed, index, Stream.MOTION)
-    labels = Labels(
-        camera_motion=int(motion.integers(len(CAMERA_MOTIONS))),
-        object_motion=int(motion.integers(len(OBJECT_MOTIONS))),
-        event_order=int(motion.integers(len(EVENT_ORDERS))),
-    )
-    return Scene(
-        labels=labels,
-        camera=_draw_camera(layout, motion),
-        bodies=_draw_bodies(layout, motion),
-        look=_draw_look(layout),
-        lamp_start=int(layout.integers(3)),
-        lamp_phase=float(layout.uniform()),
-    )
-
-
-def _draw_camera(layout: np.random.Generator, motion: np.random.Generator) -> CameraPlan:
-    return CameraPlan(
-        target=layout.uniform([-0.25, -0.25, 0.25], [0.25, 0.25, 0.75]),
-        azimuth=layout.uniform(0, 2 * math.pi),
-        elevation=math.radians(layout.uniform(28, 38)),
-        distance=layout.uniform(3.5, 4.6),
-        orbit_by=math.radians(motion.uniform(24, 65)),
-        dolly_by=motion.uniform(0.8, 1.6),
-        rise_by=math.radians(motion.uniform(12, 20)),
-        stray=motion.normal(size=3) * [0.03, 0.06, 0.015],
-    )
-
-
-# ----------------------------------------------------------------------------- solids
-
-
-def _draw_bodies(layout: np.random.Generator, motion: np.random.Generator) -> Bodies:
-    kind = layout.integers(len(Kind), size=NUM_OBJECTS)
-    size = np.stack([_draw_size(layout, Kind(k)) for k in kind])
-    quaternion = np.stack([_draw_pose(layout, Kind(k), airborne=i > LAMP) for i, k in enumerate(kind)])
-    position = np.zeros((NUM_OBJECTS, 3))
-    position[:, :2] = _draw_places(layout)
-    lift = np.where(np.arange(NUM_OBJECTS) > LAMP, layout.uniform(0.25, 1.1, NUM_OBJECTS), 0.0)
-    position[:, 2] = lift + [_half_height(Kind(k), s, q) for k, s, q in zip(kind, size, quaternion, strict=True)]
-    airborne = (lift > 0)[:, None]
-    velocity = motion.normal(size=(NUM_OBJECTS, 3)) * [0.9, 0.9, 0.6] * airborne
-    spin = motion.normal(size=(NUM_OBJECTS, 3)) * 3.0 * airborne
-    speed, bounce = motion.uniform(1.7, 2.7), motion.uniform(0.15, 0.5, NUM_OBJECTS)
-    return Bodies(kind, size, position, quaternion, velocity, spin, speed, bounce)
-
-
-def _draw_size(layout: np.random.Generator, kind: Kind) -> Float[Array, "3"]:
-    low, high = {
-        Kind.SPHERE: ([0.28, 0, 0], [0.46, 0, 0]),
-        Kind.BOX: ([0.2, 0.2, 0.2], [0.42, 0.42, 0.42]),
-        Kind.CAPSULE: ([0.18, 0.2, 0], [0.26, 0.32, 0]),
-        Kind.CYLINDER: ([0.24, 0.16, 0], [0.38, 0.36, 0]),
-    }[kind]
-    return layout.uniform(low, high)
-
-
-def _draw_pose(layout: np.random.Generator, kind: Kind, airborne: bool) -> Float[Array, "4"]:
-    """Draw any orientation in the air, and one that rests by itself on the ground."""
-    any_pose = layout.normal(size=4)
-    yaw, lying = layout.uniform(0, 2 * math.pi), layout.uniform() < 0.5
-    if airborne:
-        return any_pose / np.linalg.norm(any_pose)
-    turn = np.array([math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)])
-    if kind is Kind.CAPSULE or (kind is Kind.CYLINDER and lying):
-        return np.array([turn[0], turn[0], turn[3], turn[3]]) * math.sqrt(0.5)
-    return turn
-
-
-def _draw_places(layout: np.random.Generator) -> Float[Array, "K 2"]:
-    """Draw the mover near the middle, and the others around it with room between them."""
-    mover_angle, mover_radius = layout.uniform(0, 2 * math.pi), layout.uniform(0, 0.15)
-    angle = layout.uniform(0, 2 * math.pi)
-    steps = np.arange(NUM_OBJECTS - 1) * (2 * math.pi / (NUM_OBJECTS - 1))
-    angles = angle + steps + layout.uniform(-0.35, 0.35, NUM_OBJECTS - 1)
-    radii = layout.uniform(1.1, 1.5, NUM_OBJECTS - 1)
-    angles, radii = np.append(mover_angle, angles), np.append(mover_radius, radii)
-    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)
-
-
-def _half_height(kind: Kind, size: Float[Array, "3"], quaternion: Float[Array, "4"]) -> float:
-    """Measure how far a solid reaches below its centre."""
-    w, x, y, z = quaternion
-    down = np.abs([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)])
-    if kind is Kind.SPHERE:
-        return float(size[0])
-    if kind is Kind.BOX:
-        return float(down @ size)
-    if kind is Kind.CAPSULE:
-        return float(size[0] + down[2] * size[1])
-    return float(size[0] * math.sqrt(max(0.0, 1 - down[2] ** 2)) + down[2] * size[1])
-
-
-# ----------------------------------------------------------------------------- colours
-
-
-def _draw_look(layout: np.random.Generator) -> Look:
-    hue = layout.uniform()
-    accents = hue + np.array([0.0, 0.14, 0.42, 0.58])[layout.permutation(NUM_OBJECTS)]
-    hues = np.append(accents, hue + 0.5) + layout.uniform(-0.04, 0.04, NUM_OBJECTS + 1)
-    saturation = np.append(layout.uniform(0.55, 0.9, NUM_OBJECTS), layout.uniform(0.1, 0.35))
-    azimuth, height = layout.uniform(0, 2 * math.pi), math.radians(layout.uniform(42, 68))
-    sun = np.array([math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height), math.sin(height)])
-    sky_hue = 0.58 + layout.uniform(-0.06, 0.06)
-    return Look(
-        ramp=_ramps(hues, saturation, drift=layout.uniform(-0.08, 0.08, NUM_OBJECTS + 1)),
-        style=layout.integers(NUM_STYLES, size=NUM_OBJECTS + 1),
-        shift=layout.uniform(0, 1, (NUM_OBJECTS + 1, 3)),
-        gloss=layout.uniform(0.0, 0.45, NUM_OBJECTS),
-        lamp=linear_from_hsv(hue + np.array([0.05, 0.38, 0.72]), np.full(3, 0.68), np.full(3, 1.0)),
-        sun=sun,
-        zenith=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.35, 0.7)), np.array(0.85)),
-        horizon=linear_from_hsv(np.array(sky_hue), np.array(layout.uniform(0.03, 0.15)), np.array(0.96)),
-    )
-
-
-def _ramps(hue: Float[Array, " M"], saturation: Float[Array, " M"], drift: Float[Array, " M"]) -> Float[Array, "M 3 3"]:
-    """Give each material a dark, a middle and a light tone; the hue drifts a little from one to the next."""
-    hues = hue[:, None] + drift[:, None] * np.array([-1.0, 0.0, 1.0])
-    saturations = np.clip(saturation[:, None] * np.array([1.1, 1.0, 0.55]), 0, 1)
-    values = np.broadcast_to(np.array([0.24, 0.7, 1.0]), hues.shape)
-    return linear_from_hsv(hues, saturations, values)
 
 
 def linear_from_hsv(

@@ -1,9 +1,11 @@
-"""The shapes of the world: where a ray enters and leaves each, its normals, its outline in a picture."""
+"""The shapes of the world: where a ray enters and leaves each."""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from fourd.datasets.toy_world.scene import Kind
@@ -12,23 +14,100 @@ Vector = tuple[Tensor, Tensor, Tensor]
 Span = tuple[Tensor, Tensor]
 
 _TINY = 1e-12
+PRISM_SIDES = ((0.0, -1.0), (math.sqrt(0.75), 0.5), (-math.sqrt(0.75), 0.5))
+"""Where the three sides of a prism face, in x and y."""
 
 
-def span(kind: Kind, size: Float[Tensor, "3 n"], origin: Vector, direction: Vector) -> Span:
+def spans(kind: Kind, size: Float[Tensor, "3 n"], origin: Vector, direction: Vector) -> tuple[Span, ...]:
     """Find where rays enter and leave a solid, as multiples of `direction`; enter >= leave for a miss.
 
-    All is in the solid's own frame; `origin` and `direction` broadcast to `R n`.
+    All is in the solid's own frame; `origin` and `direction` broadcast to `R n`. A solid with a hole or
+    a waist has several spans: a ring's do not overlap, those of a dumbbell's balls and bar may.
     """
-    a, b, _ = size
-    if kind is Kind.SPHERE:
-        return _ball(a, origin, direction)
-    if kind is Kind.BOX:
-        return _within(*(_slab(h, o, d) for h, o, d in zip(size, origin, direction, strict=True)))
-    tube = _within(_tube(a, origin, direction), _slab(b, origin[2], direction[2]))
-    if kind is Kind.CYLINDER:
-        return tube
-    x, y, z = origin
-    return _union(tube, _ball(a, (x, y, z - b), direction), _ball(a, (x, y, z + b), direction))
+    if kind is Kind.RING:
+        return _around(_cylinder(size[0], size[1], origin, direction), _tube(size[2], origin, direction))
+    if kind is Kind.DUMBBELL:
+        return (*_end_balls(size, origin, direction), _cylinder(size[2], size[1], origin, direction))
+    return (_CONVEX[kind](size, origin, direction),)
+
+
+def _sphere(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    return _ball(size[0], origin, direction)
+
+
+def _box(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    return _within(*(_slab(h, o, d) for h, o, d in zip(size, origin, direction, strict=True)))
+
+
+def _upright(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    return _cylinder(size[0], size[1], origin, direction)
+
+
+def _capsule(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    return _union(_cylinder(size[0], size[1], origin, direction), *_end_balls(size, origin, direction))
+
+
+def _ellipsoid(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    """Meet the unit ball, in a frame that is stretched until the ellipsoid is one."""
+    (x, y, z), (dx, dy, dz) = origin, direction
+    a, b, c = 1 / size
+    return _ball(torch.ones_like(a), (x * a, y * b, z * c), (dx * a, dy * b, dz * c))
+
+
+def _cone(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    """Cut the lower half of a double cone, whose tip is at +z, off at the base."""
+    (x, y, z), (dx, dy, dz) = origin, direction
+    slope = (size[0] / (2 * size[1])).square()
+    below = size[1] - z
+    a, half_b = dx * dx + dy * dy - slope * dz * dz, x * dx + y * dy + slope * below * dz
+    c = x * x + y * y - slope * below * below
+    root = (half_b * half_b - a * c).clamp(min=0).sqrt()
+    a = torch.where(a.abs() < _TINY, _TINY, a)
+    first, second = (-half_b - root) / a, (-half_b + root) / a
+    # Inside of both halves a steep line is outside of the roots; of its two parts the lower half has one.
+    steep, up = a < 0, dz > 0
+    enter = torch.where(steep, torch.where(up, -torch.inf, torch.maximum(first, second)), first)
+    leave = torch.where(steep, torch.where(up, torch.minimum(first, second), torch.inf), second)
+    return _within((enter, leave), _slab(size[1], z, dz))
+
+
+def _prism(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    """Stand between three sides, the first of which faces -y, and two ends."""
+    (x, y, z), (dx, dy, dz) = origin, direction
+    sides = [_half_space(size[0] / 2, x * nx + y * ny, dx * nx + dy * ny) for nx, ny in PRISM_SIDES]
+    return _within(*sides, _slab(size[1], z, dz))
+
+
+def _octahedron(size: Tensor, origin: Vector, direction: Vector) -> Span:
+    (x, y, z), (dx, dy, dz) = origin, direction
+    (x, y, z), (dx, dy, dz) = (x / size[0], y / size[1], z / size[2]), (dx / size[0], dy / size[1], dz / size[2])
+    one = torch.ones_like(size[0])
+    signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    return _within(*(_slab(one, x + i * y + j * z, dx + i * dy + j * dz) for i, j in signs))
+
+
+_CONVEX = {
+    Kind.SPHERE: _sphere,
+    Kind.BOX: _box,
+    Kind.CAPSULE: _capsule,
+    Kind.CYLINDER: _upright,
+    Kind.ELLIPSOID: _ellipsoid,
+    Kind.CONE: _cone,
+    Kind.PRISM: _prism,
+    Kind.OCTAHEDRON: _octahedron,
+}
+
+
+# ----------------------------------------------------------------------------- parts of solids
+
+
+def _cylinder(radius: Tensor, half: Tensor, origin: Vector, direction: Vector) -> Span:
+    return _within(_tube(radius, origin, direction), _slab(half, origin[2], direction[2]))
+
+
+def _end_balls(size: Tensor, origin: Vector, direction: Vector) -> tuple[Span, Span]:
+    (a, b, _), (x, y, z) = size, origin
+    return _ball(a, (x, y, z - b), direction), _ball(a, (x, y, z + b), direction)
 
 
 def _ball(radius: Tensor, origin: Vector, direction: Vector) -> Span:
@@ -53,6 +132,21 @@ def _slab(half: Tensor, origin: Tensor, direction: Tensor) -> Span:
     return middle - reach, middle + reach
 
 
+def _half_space(limit: Tensor, origin: Tensor, direction: Tensor) -> Span:
+    """Solve origin + t direction <= limit."""
+    safe = torch.where(direction.abs() < _TINY, _TINY, direction)
+    crossing = (limit - origin) / safe
+    return torch.where(safe < 0, crossing, -torch.inf), torch.where(safe > 0, crossing, torch.inf)
+
+
+def _around(whole: Span, hole: Span) -> tuple[Span, Span]:
+    """Take a hole out of a span: what is left before it and after it. A hole that is missed takes nothing."""
+    (enter, leave), (into, out) = whole, hole
+    there = into < out
+    into, out = torch.where(there, into, torch.inf), torch.where(there, out, torch.inf)
+    return (enter, torch.minimum(leave, into)), (torch.maximum(enter, out), leave)
+
+
 def _within(*spans: Span) -> Span:
     enter, leave = spans[0]
     for other_enter, other_leave in spans[1:]:
@@ -69,59 +163,3 @@ def _union(*spans: Span) -> Span:
 
 def _dot(a: Vector, b: Vector) -> Tensor:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def normals(kind: Int[Tensor, " M"], size: Float[Tensor, "3 M"], point: Float[Tensor, "3 M"]) -> Float[Tensor, "3 M"]:
-    """Give the outward unit normals at points on solids, in the solids' own frames."""
-    x, y, z = point
-    capsule, cylinder = kind == Kind.CAPSULE, kind == Kind.CYLINDER
-    on_cap = z.abs() * size[0] > size[1] * (x * x + y * y).sqrt()
-    upright = torch.where(capsule, z - torch.minimum(torch.maximum(z, -size[1]), size[1]), z)
-    upright = torch.where(cylinder, torch.where(on_cap, z, 0.0), upright)
-    sideways = torch.where(cylinder & on_cap, 0.0, 1.0)
-    round_normal = torch.stack([x * sideways, y * sideways, upright])
-    relative = point / size.clamp(min=_TINY)
-    on_face = relative.abs() >= relative.abs().amax(0)
-    normal = torch.where(kind == Kind.BOX, on_face * point, round_normal)
-    return normal / normal.square().sum(0).sqrt().clamp(min=_TINY)
-
-
-# ----------------------------------------------------------------------------- outlines
-
-
-def extreme_parts(
-    kind: Int[Tensor, "*n"], size: Float[Tensor, "*n 3"]
-) -> tuple[Float[Tensor, "*n 8 3"], Float[Tensor, "*n"]]:
-    """Give balls (or discs, or points) whose hull is the solid: eight centres, and their common radius.
-
-    A cylinder's are its two end discs, across z; the others' are balls, of radius 0 for a box.
-    """
-    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], device=size.device)] * 3)
-    ends = signs * signs.new_tensor([0.0, 0.0, 1.0])
-    is_box, is_sphere = (kind == Kind.BOX)[..., None, None], (kind == Kind.SPHERE)[..., None, None]
-    on_axis = torch.where(is_sphere, 0.0, ends * size[..., None, 1:2])
-    centres = torch.where(is_box, signs * size[..., None, :], on_axis)
-    return centres, torch.where(kind == Kind.BOX, 0.0, size[..., 0])
-
-
-def outline(
-    centre: Float[Tensor, "*n 3"], radius: Float[Tensor, "*n"], across: Float[Tensor, "*n 3"]
-) -> tuple[Float[Tensor, "*n 4"], Bool[Tensor, "*n"]]:
-    """Bound the image of balls and discs at focal length 1, exactly; and say which are in front.
-
-    `across` is a disc's unit normal, and zero for a ball; camera axes.
-    A line of sight a touches the ball or disc where (a.c)^2 = r^2 (|a|^2 - (a.n)^2): for the upright
-    lines a = (1, 0, -u), and likewise for the level ones, a quadratic in u.
-
-    Convention: OpenCV axes; `(x1, y1, x2, y2)` in x/z and y/z.
-    """
-    square = radius**2
-    xy, z, across_xy, across_z = centre[..., :2], centre[..., 2:], across[..., :2], across[..., 2:]
-    square = square[..., None]
-    m_zz = z * z - square * (1 - across_z**2)
-    m_xz = xy * z + square * across_xy * across_z
-    m_xx = xy * xy - square * (1 - across_xy**2)
-    root = (m_xz * m_xz - m_xx * m_zz).clamp(min=0).sqrt()
-    in_front = (z > 0) & (m_zz > _TINY)
-    safe = torch.where(in_front, m_zz, 1.0)
-    return torch.cat([(m_xz - root) / safe, (m_xz + root) / safe], dim=-1), in_front[..., 0]

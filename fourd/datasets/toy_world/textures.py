@@ -9,13 +9,17 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from fourd.datasets.toy_world.scene import NUM_STYLES
+from fourd.datasets.toy_world.patterns import blurred, equalised, natural, regular
 
 PLANE_SIDE = 512
 PLANE_PER_METRE = 20.0
 VOLUME_SIDE = 64
 VOLUME_PER_METRE = 28.0
 NUM_BLURS = 4
+
+PLAIN, CHECKER, STRIPES, DOTS, WOOD, BRICKS = range(4, 10)
+"""The regular styles; the natural ones are 0 to 3. All are kept on a plane and in a volume."""
+NUM_STYLES = 10
 
 
 @dataclass(frozen=True)
@@ -28,78 +32,33 @@ class Textures:
 
 @functools.cache
 def textures(device: torch.device) -> Textures:
-    """Make the textures of the world; they are always the same."""
-    chance = torch.Generator().manual_seed(4)
-    planes = [_with_blurs(_pattern(style, (PLANE_SIDE,) * 2, chance)) for style in range(NUM_STYLES)]
-    volumes = [_with_blurs(_pattern(style, (VOLUME_SIDE,) * 3, chance)) for style in range(NUM_STYLES)]
-    return Textures(torch.stack(planes).to(device), torch.stack(volumes).to(device))
+    """Make the textures of the world; they are always the same.
+
+    One thread does it: the pieces of work are small, and on a busy machine several wait for each other.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        made = _made()
+    finally:
+        torch.set_num_threads(num_threads)
+    return Textures(made.plane.to(device), made.volume.to(device))
 
 
-def _pattern(style: int, shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
-    """Draw one style: speckle, pebbles, veins or mosaic, each with grain on it."""
-    fine = _noise(shape, 0.8, chance)
-    if style == 0:
-        base = _noise(shape, 1.6, chance) + _noise(shape, 4.0, chance)
-    elif style == 1:
-        base = 2.2 * _pebbles(shape, chance) + 0.4 * _noise(shape, 2.0, chance)
-    elif style == 2:
-        base = 2.0 * torch.sin(2.2 * (_noise(shape, 3.0, chance) + 1.2 * _noise(shape, 7.0, chance)))
-    else:
-        base = 1.6 * _mosaic(shape, chance) + 0.4 * _noise(shape, 1.6, chance)
-    return _equalised(base + 0.5 * fine)
-
-
-def _noise(shape: tuple[int, ...], blur: float, chance: torch.Generator) -> Tensor:
-    noise = _blurred(torch.randn(shape, generator=chance), blur)
-    return noise / noise.std()
-
-
-def _pebbles(shape: tuple[int, ...], chance: torch.Generator, cell: int = 8) -> Tensor:
-    """Measure the distance to the nearest of scattered seeds, one per cell, around the edges too."""
-    cells = tuple(side // cell for side in shape)
-    jitter = torch.rand(*cells, len(shape), generator=chance)
-    axes = [torch.arange(side) for side in shape]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    nearest = torch.full(shape, torch.inf)
-    for step in torch.cartesian_prod(*[torch.tensor([-1, 0, 1])] * len(shape)):
-        home = points // cell + step
-        wrapped = home % torch.tensor(cells)
-        seeds = (home + jitter[tuple(wrapped.unbind(-1))]) * cell
-        nearest = torch.minimum(nearest, (seeds - points).square().sum(-1))
-    nearest = nearest.sqrt()
-    return -(nearest - nearest.mean()) / nearest.std()
-
-
-def _mosaic(shape: tuple[int, ...], chance: torch.Generator, cell: int = 8) -> Tensor:
-    """Lay tiles of random brightness, with dark joints."""
-    tiles = torch.randn(tuple(side // cell for side in shape), generator=chance)
-    joints = torch.zeros(shape)
-    for axis, side in enumerate(shape):
-        tiles = tiles.repeat_interleave(cell, dim=axis)
-        joint = (torch.arange(side) % cell == 0).view([-1 if i == axis else 1 for i in range(len(shape))])
-        joints = torch.maximum(joints, joint.float())
-    return torch.where(joints > 0, -2.0, tiles)
-
-
-def _equalised(values: Tensor) -> Tensor:
-    """Replace each value by its rank, 0 to 1: all brightnesses are equally frequent."""
-    rank = torch.empty(values.numel())
-    rank[values.flatten().argsort()] = torch.linspace(0, 1, values.numel())
-    return rank.view(values.shape)
+def _made() -> Textures:
+    shapes = (PLANE_SIDE,) * 2, (VOLUME_SIDE,) * 3
+    first, later = torch.Generator().manual_seed(4), torch.Generator().manual_seed(5)
+    planes, volumes = ([equalised(natural(style, shape, first)) for style in range(PLAIN)] for shape in shapes)
+    for style in range(PLAIN, NUM_STYLES):
+        for known, shape in zip((planes, volumes), shapes, strict=True):
+            known.append(regular(style - PLAIN, shape, later))
+    plane, volume = (torch.stack([_with_blurs(values) for values in known]) for known in (planes, volumes))
+    return Textures(plane, volume)
 
 
 def _with_blurs(values: Tensor) -> UInt8[Tensor, "L *shape"]:
-    levels = [values] + [_blurred(values, 0.6 * 2**level) for level in range(1, NUM_BLURS)]
+    levels = [values] + [blurred(values, 0.6 * 2**level) for level in range(1, NUM_BLURS)]
     return (torch.stack(levels) * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _blurred(values: Tensor, sigma: float) -> Tensor:
-    """Blur with a periodic Gaussian of `sigma` samples."""
-    spectrum = torch.fft.fftn(values)
-    for axis, side in enumerate(values.shape):
-        gain = torch.exp(-2 * (torch.pi * sigma * torch.fft.fftfreq(side)) ** 2)
-        spectrum = spectrum * gain.view([-1 if i == axis else 1 for i in range(values.ndim)])
-    return torch.fft.ifftn(spectrum).real
 
 
 def sample_plane(

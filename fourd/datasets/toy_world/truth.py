@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fourd.datasets.toy_world.rays import NEAR, cast, rays_through
 from fourd.datasets.toy_world.render import Pictures
-from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, Array, Stream, generator
+from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, WALL, Array, Stream, generator
 from fourd.datasets.toy_world.stage import Stage
 from fourd.types import ClipShape
 
@@ -86,8 +86,9 @@ def _choose(
 
 
 def _choose_pixels(thing: Array, frame: Int[Array, " Q"], chance: Float[Array, "Q 2"]) -> Int[Array, " Q"]:
-    """Choose pixels: on solids, each as often as the others, for the first half; on the ground for the rest."""
-    places = {int(t): [np.flatnonzero(thing[t] == k) for k in range(GROUND + 1)] for t in np.unique(frame)}
+    """Choose pixels: on solids, each as often as the others, for the first half; on ground and walls for the rest."""
+    kept = np.where(thing >= WALL, GROUND, thing)
+    places = {int(t): [np.flatnonzero(kept[t] == k) for k in range(GROUND + 1)] for t in np.unique(frame)}
     chosen = np.empty(len(frame), dtype=np.int64)
     for point, (t, (which, where)) in enumerate(zip(frame, chance, strict=True)):
         solids = [pixels for pixels in places[int(t)][:NUM_OBJECTS] if len(pixels)]
@@ -110,7 +111,7 @@ def _paths(
     stage: Stage, frame: Tensor, xy: Tensor, depth: Tensor, thing: Tensor, num_frames: int
 ) -> Float[Tensor, "B Q T 3"]:
     """Fix points to what they lie on, and give their places in each frame's camera."""
-    centred = (xy - stage.intrinsics_px[:2, 2]) / stage.focal_px
+    centred = (xy - stage.centre_px) / stage.focal_px[frame][..., None]
     seen = torch.cat([centred, torch.ones_like(depth)[..., None]], -1) * depth[..., None]
     world = (stage.camera_axes[frame] @ seen[..., None])[..., 0] + stage.camera_position[frame]
     solid = thing.clamp(max=NUM_OBJECTS - 1)
@@ -128,7 +129,8 @@ def _paths(
 def _seen_paths(stage: Stage, paths: Float[Tensor, "B Q T 3"], frame: Tensor, clip: ClipShape) -> Tracks:
     z = paths[..., 2]
     valid = z > NEAR
-    xy = paths[..., :2] / torch.where(valid, z, 1.0)[..., None] * stage.focal_px + stage.intrinsics_px[:2, 2]
+    focal = stage.focal_px.view(-1, 1, clip.num_frames, 1)
+    xy = paths[..., :2] / torch.where(valid, z, 1.0)[..., None] * focal + stage.centre_px
     xy = torch.where(valid[..., None], xy, 0.0)
     inside = (xy >= 0).all(-1) & (xy[..., 0] < clip.width) & (xy[..., 1] < clip.height)
     by_frame = xy.permute(1, 0, 2, 3).flatten(1, 2)
@@ -140,7 +142,7 @@ def _seen_paths(stage: Stage, paths: Float[Tensor, "B Q T 3"], frame: Tensor, cl
 
 def bound_objects(stage: Stage, pictures: Pictures, clip: ClipShape) -> Boxes:
     """Bound each object exactly, and say where it is enough in view to count."""
-    whole = stage.solid_outline * stage.focal_px + stage.intrinsics_px[:2, 2].repeat(2)
+    whole = stage.solid_outline * stage.focal_px[:, None, None] + stage.centre_px.repeat(2)
     size = whole.new_tensor([clip.width, clip.height]).repeat(2)
     box = torch.minimum(whole.clamp(min=0), size)
     area, whole_area = ((b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (box, whole))

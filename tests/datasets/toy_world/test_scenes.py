@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from fourd.datasets.toy_world.camera import camera_path
+from fourd.datasets.toy_world.draw import draw_scene
+from fourd.datasets.toy_world.outlines import extreme_parts
 from fourd.datasets.toy_world.physics import DENSITY, MOVER_DENSITY, damping_ratio, mass_and_inertia, simulate
 from fourd.datasets.toy_world.render import render
 from fourd.datasets.toy_world.scene import (
@@ -15,12 +17,11 @@ from fourd.datasets.toy_world.scene import (
     EVENT_ORDERS,
     MOVER,
     OBJECT_MOTIONS,
+    STUDIO_SHAPES,
     Kind,
     Labels,
     Scene,
-    draw_scene,
 )
-from fourd.datasets.toy_world.solids import extreme_parts
 from fourd.datasets.toy_world.stage import lamp_colours, set_stage
 from fourd.types import ClipShape
 
@@ -47,7 +48,7 @@ def pictures_of(scene: Scene):
     ],
 )
 def test_another_label_changes_the_clip_but_not_its_first_frame(label, count, index):
-    scene = draw_scene(11, index)
+    scene = draw_scene("studio", 11, index)
     clips = [pictures_of(relabelled(scene, **{label: value})) for value in range(count)]
     for other in clips[1:]:
         assert torch.equal(other.rgb[0], clips[0].rgb[0])
@@ -57,7 +58,7 @@ def test_another_label_changes_the_clip_but_not_its_first_frame(label, count, in
 
 def test_labels_come_from_another_stream_than_the_first_frame():
     """Every class is drawn about as often as the others, and none depends on what frame 0 shows."""
-    scenes = [draw_scene(0, index) for index in range(600)]
+    scenes = [draw_scene("studio", 0, index) for index in range(600)]
     for name, count in (("camera_motion", 6), ("object_motion", 4), ("event_order", 2)):
         labels = np.array([getattr(scene.labels, name) for scene in scenes])
         assert np.bincount(labels, minlength=count).min() > 0.7 * 600 / count
@@ -67,9 +68,11 @@ def test_labels_come_from_another_stream_than_the_first_frame():
 
 
 def test_neither_seed_nor_index_repeats():
-    positions = {(seed, index): draw_scene(seed, index).bodies.position for seed in (0, 1) for index in (0, 1)}
+    positions = {
+        (seed, index): draw_scene("studio", seed, index).bodies.position for seed in (0, 1) for index in (0, 1)
+    }
     assert len({array.tobytes() for array in positions.values()}) == 4
-    assert np.array_equal(draw_scene(1, 0).bodies.position, positions[1, 0])
+    assert np.array_equal(draw_scene("studio", 1, 0).bodies.position, positions[1, 0])
 
 
 # ----------------------------------------------------------------------------- the lamp
@@ -81,7 +84,7 @@ def colours(scene: Scene, start: int, phase: float, order: int) -> list[tuple[fl
 
 
 def test_in_each_frame_each_lamp_colour_is_equally_likely_under_both_orders():
-    scene = draw_scene(0, 0)
+    scene = draw_scene("studio", 0, 0)
     for order in range(2):
         by_start = [colours(scene, start, 0.3, order) for start in range(3)]
         for in_frame in zip(*by_start, strict=True):
@@ -90,7 +93,7 @@ def test_in_each_frame_each_lamp_colour_is_equally_likely_under_both_orders():
 
 def test_the_bag_of_lamp_colours_is_equally_likely_under_both_orders():
     """Played backwards, a clip of one order is a clip of the other, with a start and a phase as likely."""
-    scene = draw_scene(0, 0)
+    scene = draw_scene("studio", 0, 0)
     phases = (np.arange(40) + 0.5) / 40
     bags = [
         collections.Counter(
@@ -110,7 +113,7 @@ def test_the_bag_of_lamp_colours_is_equally_likely_under_both_orders():
 @pytest.mark.parametrize("motion", range(len(CAMERA_MOTIONS)))
 def test_camera_moves_as_its_class_says(motion):
     for index in range(5):
-        plan = draw_scene(3, index).camera
+        plan = draw_scene("studio", 3, index).camera
         poses = camera_path(plan, motion, PROGRESS)
         first_from_world = np.linalg.inv(poses[0])
         x, y, z, _ = first_from_world @ poses[-1, :, 3]
@@ -126,7 +129,7 @@ def test_camera_moves_as_its_class_says(motion):
 
 
 def test_camera_is_an_upright_rotation_that_looks_at_its_target():
-    plan = draw_scene(3, 1).camera
+    plan = draw_scene("studio", 3, 1).camera
     poses = camera_path(plan, 0, PROGRESS)
     axes, position = poses[:, :3, :3], poses[:, :3, 3]
     assert np.allclose(axes @ axes.transpose(0, 2, 1), np.eye(3), atol=1e-12)
@@ -143,7 +146,7 @@ def test_camera_is_an_upright_rotation_that_looks_at_its_target():
 @pytest.mark.parametrize("motion", range(len(OBJECT_MOTIONS)))
 def test_mover_sets_off_as_its_class_says(motion):
     for index in range(5):
-        scene = draw_scene(5, index)
+        scene = draw_scene("studio", 5, index)
         camera = camera_path(scene.camera, 0, PROGRESS)[0]
         moved = simulate(scene.bodies, motion, camera, np.array([0.0, 0.1])).position[:, MOVER]
         seen = camera[:3, :3].T @ (moved[1] - moved[0])
@@ -155,14 +158,15 @@ def test_mover_sets_off_as_its_class_says(motion):
 def test_solids_stay_above_the_ground_and_fall():
     falls = []
     for index in range(30):
-        scene = draw_scene(7, index)
+        scene = draw_scene("studio", 7, index)
         motion = simulate(scene.bodies, 0, camera_path(scene.camera, 0, PROGRESS)[0], TIME_S)
         assert np.allclose(motion.position[0], scene.bodies.position)
         kind, size = torch.as_tensor(scene.bodies.kind), torch.as_tensor(scene.bodies.size)
-        centres, radius = (value.numpy() for value in extreme_parts(kind, size))
+        centres, radius, _ = (value.numpy() for value in extreme_parts(kind, size))
         rotation = motion.rotation
-        reach = radius * np.where(scene.bodies.kind == Kind.CYLINDER, np.sqrt(1 - rotation[..., 2, 2] ** 2 + 1e-12), 1)
-        height = motion.position[..., 2:] + (centres @ rotation.swapaxes(-1, -2))[..., 2] - reach[..., None]
+        tilt = np.sqrt(1 - rotation[..., 2, 2] ** 2 + 1e-12)
+        reach = radius * np.where(scene.bodies.kind == Kind.CYLINDER, tilt, 1)[..., None]
+        height = motion.position[..., 2:] + (centres @ rotation.swapaxes(-1, -2))[..., 2] - reach
         assert height.min() > -0.03
         assert height[0, 2:].min() > 0.2, "objects 2 and 3 start in the air"
         falls.extend(motion.position[0, 2:, 2] - motion.position[-1, 2:, 2])
@@ -173,7 +177,7 @@ def test_contacts_add_no_energy():
     """Motion and height never hold more than what all solids started with, spin and the mover's push included."""
     times = np.arange(0, 0.7, 0.01)
     for index in range(60):
-        scene = draw_scene(0, index)
+        scene = draw_scene("studio", 0, index)
         solids, camera = scene.bodies, camera_path(scene.camera, 0, PROGRESS)[0]
         weights = [
             mass_and_inertia(Kind(kind), size, MOVER_DENSITY if k == MOVER else DENSITY)
@@ -194,7 +198,7 @@ def test_contacts_add_no_energy():
 
 def test_solids_do_not_start_inside_each_other():
     for index in range(30):
-        scene = draw_scene(9, index)
+        scene = draw_scene("studio", 9, index)
         alone = dataclasses.replace(scene.bodies, velocity=0 * scene.bodies.velocity, spin=0 * scene.bodies.spin)
         alone = dataclasses.replace(alone, mover_speed=0.0)
         motion = simulate(alone, 0, np.eye(4)[[0, 2, 1, 3]], np.array([0.0, 0.05]))
@@ -207,7 +211,7 @@ def test_damping_gives_the_bounce_of_a_half_swing(bounce):
     assert np.isclose(np.exp(-np.pi * ratio / np.sqrt(1 - ratio**2)), bounce)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind)[: len(STUDIO_SHAPES)])
 def test_mass_and_inertia_agree_with_sampling(kind):
     size = np.array([0.3, 0.25, 0.2])
     chance = np.random.default_rng(0)

@@ -9,9 +9,10 @@ import torch
 
 from fourd.datasets.toy_world.camera import camera_path
 from fourd.datasets.toy_world.clips import World, make_clips, make_video
+from fourd.datasets.toy_world.draw import draw_scene
 from fourd.datasets.toy_world.physics import simulate
 from fourd.datasets.toy_world.render import render
-from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, SKY, Kind, draw_scene
+from fourd.datasets.toy_world.scene import GROUND, NUM_OBJECTS, SKY, STUDIO_SHAPES, Kind
 from fourd.datasets.toy_world.stage import set_stage
 from fourd.geometry import pixel_centres, project, rigid_inverse, transform_points, unproject
 
@@ -34,7 +35,7 @@ def clips():
 
 @functools.cache
 def pictures():
-    scenes = [draw_scene(WORLD.seed, index) for index in range(NUM_CLIPS)]
+    scenes = [draw_scene("studio", WORLD.seed, index) for index in range(NUM_CLIPS)]
     return render(set_stage(scenes, WORLD.clip_shape, WORLD.time_s, CPU), WORLD.height, WORLD.width)
 
 
@@ -42,7 +43,7 @@ class Witness:
     """Hold one clip's solids in MuJoCo, and send its rays."""
 
     def __init__(self, index: int) -> None:
-        scene = draw_scene(WORLD.seed, index)
+        scene = draw_scene("studio", WORLD.seed, index)
         progress = WORLD.time_s / WORLD.duration_s
         self.cameras = camera_path(scene.camera, scene.labels.camera_motion, progress)
         self.motion = simulate(scene.bodies, scene.labels.object_motion, self.cameras[0], WORLD.time_s)
@@ -93,8 +94,8 @@ def test_depth_and_identity_agree_with_mujocos_rays(witness):
 
 
 def test_all_kinds_and_the_sky_are_seen():
-    kinds = {int(kind) for index in range(NUM_CLIPS) for kind in draw_scene(WORLD.seed, index).bodies.kind}
-    assert kinds == set(map(int, Kind)), "choose another seed: the tests here would miss a kind"
+    kinds = {int(kind) for index in range(NUM_CLIPS) for kind in draw_scene("studio", WORLD.seed, index).bodies.kind}
+    assert kinds == set(range(len(STUDIO_SHAPES))), "choose another seed: the tests here would miss a kind"
     assert set(pictures().thing.unique().tolist()) == set(range(SKY + 1))
 
 
@@ -192,7 +193,7 @@ def test_boxes_contain_the_pixels_of_their_objects_and_fit():
 
 
 def test_a_box_counts_only_where_enough_is_seen():
-    world, scenes = World(0, 4, 32, 32, 0.7, 4, "first"), [draw_scene(0, index) for index in range(16)]
+    world, scenes = World(0, 4, 32, 32, 0.7, 4, "first"), [draw_scene("studio", 0, index) for index in range(16)]
     drawn = render(set_stage(scenes, world.clip_shape, world.time_s, CPU), 32, 32)
     seen, alone = (counts.view(16, 4, -1).transpose(1, 2) for counts in (drawn.seen, drawn.alone))
     valid = make_clips(world, range(16), CPU).boxes_valid
