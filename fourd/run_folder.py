@@ -91,7 +91,7 @@ def _require_same(path: Path, now: object, free_to_change: Sequence[str]) -> Non
     if not path.exists():
         return
     free = [pattern for name in free_to_change for pattern in (name, f"{name}.*")]
-    differences = _differences(_read_json(path), now)
+    differences = _differences(_completed(_read_json(path)), now)
     differing = {
         name: values for name, values in differences.items() if not any(fnmatch(name, pattern) for pattern in free)
     }
@@ -112,6 +112,16 @@ def _read_json(path: Path) -> object:
             f"{path} is damaged ({error}): expected the JSON that an earlier call wrote. Put it back from a copy; or "
             "delete it, and the same command writes it anew and goes on, without a check that it is the same run"
         ) from error
+
+
+def _completed(earlier: object) -> object:
+    """Give a config that an earlier version wrote the fields that came since, at their defaults."""
+    if not (isinstance(earlier, dict) and "type" in earlier):
+        return earlier
+    try:
+        return provenance.describe(provenance.rebuild(earlier))
+    except (TypeError, ValueError):  # of parts that are no more, or were never found from here: compared as written
+        return earlier
 
 
 def _short(value: object) -> str:

@@ -110,3 +110,13 @@ def test_the_environment_of_the_first_call_is_kept(tmp_path, monkeypatch):
     claim(tmp_path, run())
     assert (tmp_path / "environment.json").read_text() == first
     assert json.loads((tmp_path / "restarts.jsonl").read_text()) == {"torch": "newer"}
+
+
+def test_a_config_of_before_a_field_was_added_is_the_same_run(tmp_path):
+    claim(tmp_path, run())
+    path = tmp_path / "config.json"
+    described = json.loads(path.read_text())
+    del described["deterministic"], described["optim"]["clip_norm"]
+    path.write_text(json.dumps(described))
+    claim(tmp_path, run())
+    assert json.loads(path.read_text())["deterministic"] is False

@@ -75,7 +75,7 @@ def _pretraining_facts(config: StudyConfig) -> tuple[tuple[str, str], ...]:
         backbone = objective.backbone
         facts += [
             ("input", f"{backbone.num_frames} frames of {backbone.size[0]} x {backbone.size[1]} pixels"),
-            ("patches hidden", f"{objective.mask_ratio:.0%}"),
+            ("patches hidden", f"{objective.mask_ratio:.0%}, {objective.mask_pattern}"),
             ("encoder", f"{backbone.depth} blocks, {backbone.width} wide"),
             (
                 "position tables start as",

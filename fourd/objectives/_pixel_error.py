@@ -58,7 +58,7 @@ class _PixelError(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         factor = gradients[0].float() * (2 / kept.numel())
-        at_once = _CLIPS_AT_ONCE.get(kept.device.type, _CLIPS_AT_ONCE_ELSEWHERE)
+        at_once = _at_once(kept.device)
         gradient = torch.empty_like(kept)
         for part, place in zip(kept.split(at_once), gradient.split(at_once), strict=True):
             place.copy_(part.float() * factor)

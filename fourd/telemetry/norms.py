@@ -57,12 +57,14 @@ def layer_norms(module: nn.Module, optimizer: torch.optim.Optimizer) -> LayerNor
     from the optimiser's state, without a copy of the weights; they are 0 where it has moved nothing, or has left the
     last step out for its `found_inf`. Of sharded parameters every rank looks at its part, so all ranks that share them
     call this together. The host does not wait for the device. Raises ValueError for an optimiser that is not AdamW with
-    decoupled decay and without amsgrad.
+    decoupled decay and without amsgrad, or one that knows nothing of a parameter that is trained.
     """
     _require_adamw(optimizer)
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
     squares: _Squares = defaultdict(lambda: defaultdict(list))
     for name, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter not in groups:
+            raise ValueError(f"{name} is trained, and not by this optimiser: is it gathered? Give it up first")
         pair = _squares(parameter, groups.get(parameter), optimizer.state.get(parameter))
         squares[_ranks_sharing(parameter)][layer_group(name)].append(pair)
     names = tuple(dict.fromkeys(layer_group(name) for name, _ in module.named_parameters()))

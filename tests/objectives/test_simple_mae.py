@@ -396,4 +396,4 @@ def test_clips_of_another_length_are_refused_in_words():
     objective.init_weights()
     batch = simple_mae.tiny_batch()
     with pytest.raises(ValueError, match="clips have 2 frames; this backbone takes 4"):
-        objective(replace(batch, video=batch.video[:, :2], time_s=batch.time_s[:, :2]))
+        objective(dataclasses.replace(batch, video=batch.video[:, :2], time_s=batch.time_s[:, :2]))
