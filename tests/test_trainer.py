@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 
 from fourd import checkpoint, parallel, trainer, weights
 from fourd.backbones import video_vit
-from fourd.objectives import probe
+from fourd.datasets.toy_world import ToyWorldConfig
+from fourd.objectives import probe, simple_mae
 from fourd.parallel import Ranks
 from fourd.storage import StorageError
 from fourd.trainer import fit, loop
-from fourd.trainer.finish import held_out_loss
+from fourd.trainer.held_out import look_at_held_out
 from fourd.types import Objective
 from tests.small_runs import ClipsConfig, HollowConfig, LineConfig, ProbeClipsConfig, run
 
@@ -49,10 +50,8 @@ def start_of(config: trainer.RunConfig) -> Objective:
 KILL_AGAIN_AND_AGAIN = """
 import os, random, signal, sys, time
 from pathlib import Path
-from fourd import checkpoint
-from fourd.parallel import Ranks
-from fourd.trainer import fit, loop
-from fourd.trainer.finish import held_out_loss
+from fourd.checkpoint import saving
+from fourd.trainer import fit
 from tests.small_runs import long_run
 
 def die(*ignored):
@@ -82,7 +81,7 @@ assert ended_well(start(whole))
 duration = time.monotonic() - began
 random.seed(0)
 deaths = 0
-for module, name, call in ((checkpoint, "write_json", 1), (checkpoint, "_sync", 2), (checkpoint, "_candidates", 5)):
+for module, name, call in ((saving, "_synced_digest", 1), (saving, "_sync_folder", 2), (saving, "candidates", 5)):
     deaths += not ended_well(start(killed, lambda: die_in(module, name, call)))
 assert deaths == 3, deaths
 for attempt in range(6):
@@ -345,7 +344,7 @@ def test_held_out_loss_is_recorded_and_changes_nothing(tmp_path):
 
 
 def test_held_out_loss_of_nothing_is_recorded_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "held_out_loss", lambda *ignored: 0.0)
+    monkeypatch.setattr(loop, "look_at_held_out", lambda *ignored: {"held_out_loss": 0.0})
     fit(run(held_out=ClipsConfig(6), log_every=100, save_every=100, held_out_every=3), tmp_path)
     assert [line["step"] for line in lines_of(tmp_path) if line.get("held_out_loss") == 0] == [3, 6, 8]
 
@@ -355,7 +354,8 @@ def test_held_out_loss_is_the_mean_over_all_clips_whatever_the_batch_size(tmp_pa
     config = run(held_out=ClipsConfig(7, first=100), precision="fp32")
     objective, dataset = start_of(config), config.held_out.build()
     found = [
-        held_out_loss(objective, dataset, replace(config, batch_size=size), tmp_path, ALONE) for size in (1, 4, 7, 30)
+        look_at_held_out(objective, dataset, replace(config, batch_size=size), tmp_path, ALONE)["held_out_loss"]
+        for size in (1, 4, 7, 30)
     ]
     assert found == pytest.approx([found[0]] * 4, rel=1e-5)
 
@@ -483,3 +483,31 @@ def test_a_device_that_is_not_there_is_a_plain_error():
     with pytest.raises(ValueError, match=r"device 'nonsense' cannot be used .*expected auto, cpu"):
         parallel.find_device("nonsense")
     assert parallel.find_device("cpu") == torch.device("cpu")
+
+
+# ----------------------------------------------------------------------------- health along the way
+
+
+def test_features_of_held_out_clips_are_looked_at_along_the_way(tmp_path):
+    clips = ToyWorldConfig(num_clips=12, num_frames=4, height=32, width=32, num_points=4, cache_dir=str(tmp_path))
+    held_out = replace(clips, first_index=100, tasks=("camera_motion",))
+    objective = simple_mae.tiny()
+    trained = run(objective, clips, held_out, steps=8, held_out_every=4)
+    fit(trained, tmp_path / "trained")
+    first, last = (line for line in lines_of(tmp_path / "trained") if "held_out_loss" in line)
+    assert {"feature_rank", "feature_std", "nearest_neighbour/camera_motion"} <= first.keys()
+    assert 1 < last["feature_rank"] <= 11
+    assert first["feature_rank"] != last["feature_rank"]
+    whole = look_at_held_out(
+        start_of(trained), held_out.build(), replace(trained, batch_size=12, precision="fp32"), tmp_path, ALONE
+    )
+    small = look_at_held_out(
+        start_of(trained), held_out.build(), replace(trained, batch_size=5, precision="fp32"), tmp_path, ALONE
+    )
+    assert whole == pytest.approx(small, rel=1e-4)
+
+
+def test_features_that_are_not_trained_are_not_looked_at(tmp_path):
+    frozen = dataclasses.replace(probe.tiny(), use="frozen", backbone=video_vit.tiny())
+    fit(run(frozen, ProbeClipsConfig(), ProbeClipsConfig(), steps=4, batch_size=2), tmp_path)
+    assert not any("feature_rank" in line for line in lines_of(tmp_path))

@@ -28,6 +28,7 @@ from fourd.metrics.poses import (
     pose_auc,
     pose_auc_metric,
 )
+from fourd.metrics.representation import feature_rank, feature_std, nearest_neighbour_accuracy
 from fourd.metrics.trajectories import TRAJECTORY, TrajectoryAlignment, trajectory
 
 __all__ = [
@@ -48,6 +49,9 @@ __all__ = [
     "box_tracks",
     "camera_pose",
     "depth",
+    "feature_rank",
+    "feature_std",
+    "nearest_neighbour_accuracy",
     "point_distance",
     "pose_auc",
     "pose_auc_metric",

@@ -1,4 +1,4 @@
-"""What a run leaves behind: held-out losses along the way, final weights and pictures at the end."""
+"""What a run leaves behind at its end: final weights and pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fourd import loader, provenance, run_folder, weights
+from fourd import loader, provenance, weights
 from fourd.parallel import (
     Ranks,
     autocast,
@@ -20,33 +20,9 @@ from fourd.parallel import (
     whole_state,
 )
 from fourd.trainer.config import RunConfig
-from fourd.types import Dataset, Objective, Unreadable
+from fourd.types import Dataset, Objective
 
 _NUM_SHOWN = 4
-
-
-def held_out_loss(objective: Objective, dataset: Dataset, config: RunConfig, out: Path, ranks: Ranks) -> float:
-    """Take the mean loss over held-out clips, one view of each, the same with the same random numbers each time.
-
-    Every rank takes a share of them, in as many batches as the others, since sharded weights are gathered by all ranks
-    together; a rank that has run out of clips takes the first one again, and does not count it.
-    """
-    objective.eval()
-    num_clips = min(config.num_held_out, len(dataset))
-    at_once = max(config.batch_size // (ranks.size * config.parallel.parts), 1)
-    total = torch.zeros((), device=ranks.device)
-    lost: list[Unreadable] = []
-    for counts, loaded in loader.shared(dataset, at_once, num_clips, ranks.rank, ranks.size):
-        with torch.no_grad(), autocast(ranks.device, config.precision), uncompiled():
-            loss = objective(to_device(loaded.batch, ranks.device)).loss.float()
-        if counts:
-            total += loss * len(loaded.batch.key)
-        lost += [Unreadable(one.path, one.reason) for one in loaded.replaced]
-    give_up_gathered(objective)
-    found = [one for share in ranks.gather(lost) for one in share]
-    if ranks.is_first:
-        run_folder.list_unreadable(out, found)
-    return float(ranks.add_up(total)) / num_clips
 
 
 def worth_showing(held_out: Dataset | None, dataset: Dataset) -> Dataset:

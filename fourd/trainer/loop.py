@@ -21,8 +21,9 @@ from fourd.parallel import Ranks, autocast, build_blank, join, materialise, repr
 from fourd.telemetry import Silent, StepClock, Telemetry, Watchdog, layer_norms, matrix_rate, memory_gb
 from fourd.trainer.config import RunConfig
 from fourd.trainer.course import Course
-from fourd.trainer.finish import finish, held_out_loss, worth_showing
+from fourd.trainer.finish import finish, worth_showing
 from fourd.trainer.guard import StepGuard
+from fourd.trainer.held_out import look_at_held_out
 from fourd.trainer.stopping import REQUEUE_FILE, Interruption, Requeue, RollBack, explained, listening
 from fourd.trainer.taking import alone_in, require_layout, starting_weights, take
 from fourd.trainer.window import StepSaid, Window
@@ -152,11 +153,11 @@ def _train(run: _Run, at_most: int, course: Course | None) -> Objective:
                 is_last, asked = done == config.steps, bool(stopping)
                 if run.held_out is not None and (is_last or done % config.held_out_every == 0):
                     watchdog.phase("held out")
-                    window.held_out_loss = held_out_loss(objective, run.held_out, config, out, ranks)
+                    window.extra |= look_at_held_out(objective, run.held_out, config, out, ranks)
                 if done % config.norms_every == 0:
                     window.extra |= layer_norms(objective, optimizer).read()
                 to_save = is_last or asked or done % config.save_every == 0
-                if to_save or done % config.log_every == 0 or window.held_out_loss is not None or window.extra:
+                if to_save or done % config.log_every == 0 or window.extra:
                     watchdog.phase("write")
                     window.extra |= memory_gb(ranks.device)
                     window.write(to_disk=to_save)

@@ -55,7 +55,6 @@ class Window:
     ) -> None:
         self.telemetry, self.clock, self.config, self.out = telemetry, clock, config, out
         self.ranks, self.course = ranks, course
-        self.held_out_loss: float | None = None
         self.in_a_row = 0
         """Steps skipped since one was applied, as of the last line written."""
         self.extra: dict[str, float] = {}
@@ -88,7 +87,7 @@ class Window:
         self.telemetry.progress.update(
             self._said[-1].step, f"loss {numbers[-1][0]:.4f}  {speed['clips_per_s']:.3g} clips/s"
         )
-        self._said, self.held_out_loss, self.extra = [], None, {}
+        self._said, self.extra = [], {}
 
     def _write_step(
         self, said: StepSaid, row: list[float], speed: Mapping[str, float], is_last: bool, keys: tuple[str, ...]
@@ -102,7 +101,6 @@ class Window:
             record["skipped"] = 1
         if is_last:
             record |= self.extra
-            record |= {} if self.held_out_loss is None else {"held_out_loss": self.held_out_loss}
         self.telemetry.record(record)
         self.telemetry.ledger.write({"step": step, "keys": keys})
 
