@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from fourd.backbones.video_vit import VideoViT
@@ -18,6 +18,14 @@ def native_or_bytes(backbone: VideoViT, video: Shaped[Tensor, "B T 3 H W"]) -> S
     backbone.native_input.grid(ClipShape(video.shape[1], video.shape[3], video.shape[4]))
     is_native = tuple(video.shape[-2:]) == tuple(backbone.config.size)
     return video if is_native and video.dtype == torch.uint8 else backbone.pixels(video)
+
+
+def through_all_blocks(backbone: VideoViT, video: Shaped[Tensor, "B T 3 H W"]) -> Float[Tensor, "B N D"]:
+    """Encode whole clips with every block; what is read of depth 1 leaves the last one out, as official features do."""
+    x = backbone.embed(native_or_bytes(backbone, video))
+    for block in backbone.blocks:
+        x = block(x)
+    return x
 
 
 def require_native_size(backbone: VideoViT, objective: str) -> None:

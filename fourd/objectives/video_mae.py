@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViT, VideoViTConfig
-from fourd.layers import Block, LayerNorm, init_lecun_normal
+from fourd.layers import LayerNorm
 from fourd.masks import Mask, MaskPattern, hidden_tokens
+from fourd.objectives._narrow import NarrowDecoder
 from fourd.objectives._native import native_or_bytes, noisy_clips, require_native_size
 from fourd.objectives._pixel_error import pixel_error
 from fourd.pictures import reconstruction_picture
-from fourd.tokens import Triple, as_mask, as_shares, patchify, sincos_positions, take_tokens, unpatchify
+from fourd.tokens import Triple, as_mask, as_shares, patchify, take_tokens, unpatchify
 from fourd.types import Batch, Objective, ObjectiveConfig, Step
 
 _EPS = 1e-6
@@ -51,7 +51,7 @@ class VideoMAE(Objective):
             raise ValueError(f"mask_ratio {config.mask_ratio} hides nothing, so there is nothing to predict")
         _require_decoder(config)
         self.norm = LayerNorm(config.backbone.width)
-        self.decoder = NarrowDecoder(config, self.backbone.grid)
+        self.decoder = _decoder(config, self.backbone.grid)
 
     def forward(self, batch: Batch) -> Step:
         """Compute the mean squared error of the hidden patches."""
@@ -109,6 +109,12 @@ class VideoMAE(Objective):
         return {"reconstruction": reconstruction_picture(*self.reconstruct(batch))}
 
 
+def _decoder(config: VideoMAEConfig, grid: Triple) -> NarrowDecoder:
+    pt, ph, pw = config.backbone.patch
+    widths = (config.backbone.width, config.decoder_width, pt * ph * pw * 3)
+    return NarrowDecoder(grid, widths, config.decoder_heads, config.num_decoder_blocks, bias=False)
+
+
 def _require_decoder(config: VideoMAEConfig) -> None:
     if config.num_decoder_blocks < 1:
         raise ValueError(f"num_decoder_blocks is {config.num_decoder_blocks}; expected 1 or more")
@@ -126,48 +132,6 @@ def normalised_patches(patches: Float[Tensor, "B n P"]) -> Float[Tensor, "B n P"
     colours = rearrange(patches.float(), "b n (pixels c) -> b n pixels c", c=3)
     deviation = colours.var(dim=2, unbiased=True, keepdim=True).sqrt()
     return ((colours - colours.mean(dim=2, keepdim=True)) / (deviation + _EPS)).flatten(2)
-
-
-class NarrowDecoder(nn.Module):
-    """Predict hidden patches from the encoder's tokens with a few blocks of its own."""
-
-    positions: Tensor
-
-    def __init__(self, config: VideoMAEConfig, grid: Triple) -> None:
-        super().__init__()
-        width, (pt, ph, pw) = config.decoder_width, config.backbone.patch
-        self.grid = grid
-        self.narrow = nn.Linear(config.backbone.width, width, bias=False)
-        self.mask_token = nn.Parameter(torch.empty(width))
-        # not kept in checkpoints: `init_weights` makes the same table again
-        self.register_buffer("positions", torch.empty(grid[0] * grid[1] * grid[2], width), persistent=False)
-        heads = config.decoder_heads
-        self.blocks = nn.ModuleList(Block(width, heads, 4 * width) for _ in range(config.num_decoder_blocks))
-        self.norm = LayerNorm(width)
-        self.head = nn.Linear(width, pt * ph * pw * 3)
-
-    def forward(
-        self, encoded: Float[Tensor, "B n D"], visible: Int[Tensor, "B n"], hidden: Int[Tensor, "B m"]
-    ) -> Float[Tensor, "B m P"]:
-        """Predict the patches numbered `hidden`; `encoded` are the tokens numbered `visible`."""
-        seen = self.narrow(encoded) + F.embedding(visible, self.positions)
-        asked = self.mask_token + F.embedding(hidden, self.positions)
-        x = torch.cat([asked.to(seen.dtype), seen], dim=1)
-        *others, last = self.blocks
-        for block in others:
-            x = block(x)
-        return self.head(self.norm(last(x, None, hidden.shape[1])))
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Fill every parameter, and the positions with sine waves along time, height and width."""
-        for linear in (self.narrow, self.head):
-            init_lecun_normal(linear, generator)
-        nn.init.normal_(self.mask_token, std=0.02, generator=generator)
-        with torch.no_grad():
-            self.positions.copy_(sincos_positions(self.grid, self.positions.shape[1]))
-        for block in self.blocks:
-            block.init_weights(generator)  # type: ignore[operator]
-        self.norm.reset_parameters()
 
 
 @dataclass(frozen=True)

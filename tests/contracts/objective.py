@@ -27,6 +27,7 @@ def fresh(plugin: ObjectivePlugin, seed: int = 0) -> Objective:
     torch.manual_seed(0)
     objective = plugin.tiny().build()
     objective.init_weights(torch.Generator().manual_seed(seed))
+    objective.begin()
     return objective
 
 
@@ -112,7 +113,32 @@ def survives_its_state_dict(plugin: ObjectivePlugin) -> None:
     assert torch.equal(loss_of(other, batch), loss_of(objective, batch))
 
 
+def moves_followers_only_with_applied_steps(plugin: ObjectivePlugin) -> None:
+    """What follows without a gradient starts in line, moves after an applied step, and stays after a skipped one."""
+    objective = fresh(plugin)
+    followers = [value for part in objective.followers().values() for value in part.parameters()]
+    assert not any(value.requires_grad for value in followers), "a follower asks for gradients"
+    optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=1.0)
+    objective(plugin.tiny_batch()).loss.backward()
+    optimizer.step()
+    for applied, moves in ((0.0, False), (1.0, bool(followers))):
+        before = [value.clone() for value in followers]
+        objective.after_step(0.5, torch.tensor(applied))
+        moved = any(not torch.equal(value, old) for value, old in zip(followers, before, strict=True))
+        assert moved == moves, f"followers {'moved' if moved else 'stayed'} where applied is {applied:g}"
+
+
+def names_parts_to_start_from(plugin: ObjectivePlugin) -> None:
+    """`starting_weights()` names parts that are there, and `followers()` parts that no gradient moves."""
+    objective = fresh(plugin)
+    parts = dict(objective.named_modules())
+    unknown = [name for name in (*objective.starting_weights(), *objective.followers()) if name not in parts]
+    assert not unknown, f"there is no part named {unknown}"
+
+
 CHECKS = (
+    moves_followers_only_with_applied_steps,
+    names_parts_to_start_from,
     describes_an_objective,
     fills_what_it_trains,
     gives_a_finite_loss,

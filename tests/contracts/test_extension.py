@@ -72,6 +72,9 @@ def test_extension_keeps_its_contract(path, check, write_package):
     check(importlib.import_module(module_name(path)))
 
 
+FOLLOWS = "followers = lambda self: {'head': self.head}\n\n    "
+STARTS = "starting_weights = lambda self: {'eye': 'a'}\n\n    "
+
 # A check, what the page says, and what breaks the promise that the check guards.
 SPOILED = [
     (backbone.describes_a_backbone, "class FrameViTConfig(BackboneConfig)", "class FrameViTConfig"),
@@ -110,6 +113,8 @@ SPOILED = [
     (objective.ignores_the_order_of_clips, "batch.seed % 2 == 1", "torch.arange(2) == 0"),
     (objective.exports_modules, '{"model": self.backbone}', "{}"),
     (objective.draws_pictures, "def export(", "pictures = lambda self, batch: {'a': batch.video}\n    def export("),
+    (objective.moves_followers_only_with_applied_steps, "def export(", FOLLOWS + "def export("),
+    (objective.names_parts_to_start_from, "def export(", STARTS + "def export("),
     (objective.survives_its_state_dict, "self.head = nn", "self.__dict__['head'] = nn"),
     (dataset.describes_a_dataset, "num_clips=3", "num_clips=0"),
     (dataset.reads_the_same_clip_again, "(self.config.seed, index)", "(id(self), index)"),
