@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -58,7 +60,7 @@ def _cropped(
 ) -> Float[Tensor, "B T 3 h w"]:
     """Cut out and resize, bilinearly; a crop larger than a frame along one axis is cut to it."""
     area = crop_scale[0] + drawn[:, 0] * (crop_scale[1] - crop_scale[0])
-    low, high = (torch.tensor(shape).log().item() for shape in _SHAPES)
+    low, high = (math.log(shape) for shape in _SHAPES)
     shape = torch.exp(low + drawn[:, 1] * (high - low))
     width, height = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
     x, y = (2 * drawn[:, 2] - 1) * (1 - width), (2 * drawn[:, 3] - 1) * (1 - height)
