@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-ReadoutKind = Literal["attention", "linear"]
+ReadoutKind = Literal["attention", "linear", "attention_deep", "dense"]
+"""See `fourd.readout`; which of them a task has, its `readouts` say."""
 Interpolation = Literal["bilinear", "bicubic"]
 
 # ----------------------------------------------------------------------------- shapes
@@ -348,6 +349,15 @@ class Objective(nn.Module, ABC):
         """Say by what the learning rate of a named parameter is multiplied."""
         return 1.0
 
+    def clip_features(self, batch: Batch) -> Float[Tensor, "B D"] | None:
+        """Average what the trained backbone says of each clip, by which its health is told; None where none learns."""
+        backbone = getattr(self, "backbone", None)
+        if not isinstance(backbone, Backbone) or not any(p.requires_grad for p in backbone.parameters()):
+            return None
+        frames = backbone.native_input.num_frames or batch.video.shape[1]
+        (features,) = backbone(batch.video[:, :frames], (1.0,))
+        return features.grid.mean((1, 2, 3))
+
     def starting_weights(self) -> Mapping[str, str]:
         """Name the parts that start from weights of others, each with a source that `fourd.load` takes."""
         return {}
@@ -413,10 +423,20 @@ class Task(ABC, Generic[QueryT, TargetT, PredictionT]):
     """What it is: the name of the task's own module."""
     metrics: ClassVar[tuple[Metric, ...]]
     """All the scores it gives; the first is the one a table shows."""
+    readouts: ClassVar[tuple[ReadoutKind, ...]] = ("attention", "linear")
+    """The kinds of readouts that it has."""
 
     @abstractmethod
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
-        """Build the module whose `forward(features, query)` gives a prediction."""
+        """Build the module whose `forward(features, query)` gives a prediction.
+
+        Raises ValueError for a kind that is not among `readouts`: see `require_readout`.
+        """
+
+    def require_readout(self, kind: ReadoutKind) -> None:
+        """Refuse a kind of readout that this task does not have; the error says which it has."""
+        if kind not in self.readouts:
+            raise ValueError(f"task {self.name!r} has no {kind!r} readout: ask for one of {', '.join(self.readouts)}")
 
     @abstractmethod
     def loss(self, prediction: PredictionT, target: TargetT) -> Step:

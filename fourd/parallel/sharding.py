@@ -16,7 +16,7 @@ from fourd.parallel.devices import Precision
 from fourd.parallel.settings import ParallelConfig, Recompute
 
 BLOCKS = "blocks"
-_ENTRANCES = ("pictures", "predict")
+_ENTRANCES = ("pictures", "predict", "clip_features")
 """Methods of objectives, beside `forward`, that need gathered weights."""
 
 _SHAPES = 64

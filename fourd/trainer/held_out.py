@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from fourd import loader, run_folder
 from fourd.metrics import feature_rank, feature_std, nearest_neighbour_accuracy
 from fourd.parallel import Ranks, autocast, give_up_gathered, to_device, uncompiled
 from fourd.trainer.config import RunConfig
-from fourd.types import Backbone, Batch, Dataset, Label, Objective, Unreadable
+from fourd.types import Batch, Dataset, Label, Objective, Unreadable
 
 
 def look_at_held_out(
@@ -35,7 +34,7 @@ def look_at_held_out(
         batch = to_device(loaded.batch, ranks.device)
         with torch.no_grad(), autocast(ranks.device, config.precision), uncompiled():
             loss = objective(batch).loss.float()
-            features = _features(objective, batch)
+            features = objective.clip_features(batch)
         if counts:
             total += loss * len(batch.key)
             if features is not None:
@@ -47,16 +46,6 @@ def look_at_held_out(
         run_folder.list_unreadable(out, [one for _, share in told for one in share])
     loss = float(ranks.add_up(total)) / num_clips
     return {"held_out_loss": loss} | _health([one for share, _ in told for one in share])
-
-
-def _features(objective: Objective, batch: Batch) -> Float[Tensor, "B D"] | None:
-    """Average what a trained backbone says of each clip; None where there is none that learns."""
-    backbone = getattr(objective, "backbone", None)
-    if not isinstance(backbone, Backbone) or not any(p.requires_grad for p in backbone.parameters()):
-        return None
-    frames = backbone.native_input.num_frames or batch.video.shape[1]
-    (features,) = backbone(batch.video[:, :frames], (1.0,))
-    return features.grid.mean((1, 2, 3))
 
 
 def _labels(batch: Batch) -> dict[str, Tensor]:

@@ -46,7 +46,8 @@ def config_of(kind: str, parallel: ParallelConfig) -> RunConfig:
     """Describe a small run of SimpleMAE, or of a probe that is frozen or finetuned."""
     common = {"steps": STEPS, "save_every": SAVED, "precision": "fp32", "parallel": parallel}
     if kind == "simple_mae":
-        return run(simple_mae.tiny(), ClipsConfig(12, shape=(4, 32, 32)), **common)
+        held_out = ClipsConfig(5, 100, shape=(4, 32, 32))
+        return run(simple_mae.tiny(), ClipsConfig(12, shape=(4, 32, 32)), held_out, held_out_every=2, **common)
     # dropout differs between layouts by design: each rank draws its own
     tasks = (camera_pose.tiny(), replace(action.tiny(), size=ReadoutSize(width=16, num_heads=2, dropout=0.0)))
     config = replace(probe.tiny(), backbone=video_vit.tiny(), depths=(0.95,), use=kind, tasks=tasks)

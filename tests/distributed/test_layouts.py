@@ -45,6 +45,8 @@ def test_batches_losses_norms_and_weights_are_the_same(trained):
         for line, other in zip(expected, lines(folder, "metrics.jsonl"), strict=True):
             assert other["loss"] == pytest.approx(line["loss"], **CLOSE), (folder.name, line["step"])
             assert other["grad_norm"] == pytest.approx(line["grad_norm"], **CLOSE), (folder.name, line["step"])
+            for name in line.keys() & {"held_out_loss", "feature_rank", "feature_std"}:
+                assert other[name] == pytest.approx(line[name], rel=1e-3), (folder.name, line["step"], name)
         for file in (trained / "one/final").iterdir():
             whole, found = load_file(file), load_file(folder / "final" / file.name)
             assert whole.keys() == found.keys()
