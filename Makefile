@@ -39,6 +39,7 @@ test: lint types imports ## lint, types, layers, then the test suite on JOBS pro
 
 faults: $(STAMP) ## kill fifty training runs at random moments, and compare them with undisturbed ones (minutes)
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults.kills runs/faults $(KILLS)
+	FOURD_KILLS=10 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/benchmark/test_matrix.py -k killed_at_random
 
 plan-matrix: $(STAMP) ## step every size on 1 to 256 GPUs without numbers (minutes, once)
 	OMP_NUM_THREADS=1 $(PY) -m fourd plan matrix --out results/plan_matrix.parquet
