@@ -16,7 +16,7 @@ from fourd.benchmark.work import Means, probe_config
 from fourd.media import UnreadableVideo
 from fourd.objectives.probe import Probe
 from fourd.parallel import autocast, find_device, materialise, reproducible, to_device
-from fourd.types import Batch
+from fourd.types import Batch, ReadoutKind
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class _Tried:
 
 def estimate(units: Sequence[AnyUnit], means: Means) -> list[Cost]:
     """Say what each unit will take."""
-    tried: dict[tuple[str, str, str, int, int], _Tried] = {}
+    tried: dict[tuple[str, str, str, tuple[ReadoutKind, ...], int], _Tried] = {}
     sizes: dict[str, dict[str, int]] = {}
     costs = []
     for unit in units:
@@ -65,7 +65,7 @@ def estimate(units: Sequence[AnyUnit], means: Means) -> list[Cost]:
             costs.append(Cost(_FILM_S * size["test"], 0.0))
             continue
         # two tasks that are finetuned by themselves cost about the same: one stands for all
-        alike = (unit.contender.slug, unit.exam.name, unit.use, len(unit.readouts), len(unit.depths))
+        alike = (unit.contender.slug, unit.exam.name, unit.use, unit.readouts, len(unit.depths))
         if alike not in tried:
             tried[alike] = _tried(unit, means)
         costs.append(_cost(unit, tried[alike], size))

@@ -14,7 +14,7 @@ from fourd import evaluate, results, run_folder
 from fourd.benchmark.contenders import Contender
 from fourd.benchmark.missing import is_done, settle, unfinished
 from fourd.benchmark.suite import Absent, Suite, available
-from fourd.benchmark.units import AnyUnit, Wanted, plan
+from fourd.benchmark.units import AnyUnit, NoReadout, Wanted, plan, without_readout
 from fourd.benchmark.work import Means, do
 from fourd.media import UnreadableVideo
 from fourd.results import Rows
@@ -30,13 +30,17 @@ _FREE_TO_CHANGE = tuple(f"exams.*.{name}" for name in ("root", "cache_dir", "cac
 
 @dataclass(frozen=True)
 class Matrix:
-    """Hold what is asked for: a suite, what of it has its data here, who is measured, all units."""
+    """Hold what is asked for: a suite, what of it has its data here, who is measured, all units.
+
+    no_readouts: what is asked for and cannot be measured, for want of such a readout.
+    """
 
     asked: Suite
     suite: Suite
     absent: tuple[Absent, ...]
     contenders: tuple[Contender, ...]
     units: tuple[AnyUnit, ...]
+    no_readouts: tuple[NoReadout, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Failed:
 def lay_out(suite: Suite, contenders: Sequence[Contender], wanted: Wanted, out: Path) -> Matrix:
     """List the units of a matrix; those that an earlier call did are among them.
 
-    Raises ValueError where no data are there at all, or `out` holds the results of another suite or version.
+    Readouts that are asked for and that a task does not have are told of, and left out. Raises ValueError where no data
+    are there at all, where no readout is left, or where `out` holds the results of another suite or version.
     """
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "claim.lock"):  # many processes may begin at once
@@ -59,8 +64,11 @@ def lay_out(suite: Suite, contenders: Sequence[Contender], wanted: Wanted, out: 
     if not held.all_exams:
         reasons = "\n".join(f"  {lost.exam.name}: {lost.reason}" for lost in absent)
         raise ValueError(f"the data of no exam of {suite.label} are there:\n{reasons}")
+    no_readouts = without_readout(held, wanted)
+    for pairs in no_readouts:
+        log.warning("%s", pairs)
     units = [part for unit in plan(held, contenders, wanted) for part in settle(unit, out)]
-    return Matrix(suite, held, absent, tuple(contenders), tuple(units))
+    return Matrix(suite, held, absent, tuple(contenders), tuple(units), no_readouts)
 
 
 def run_matrix(matrix: Matrix, out: Path, means: Means, seconds: Sequence[float] = ()) -> list[Failed]:

@@ -45,7 +45,7 @@ def tell(matrix: Matrix, rows: Rows, out: Path, arguments: Sequence[str]) -> Ben
         command=shlex.join(["fourd", "evaluate", *arguments]),
         machine=", ".join(dict.fromkeys(map(_machine, environments))),
         commit=", ".join(dict.fromkeys(map(_commit, environments))),
-        notes=suite.notes,
+        notes=(*suite.notes, *map(str, matrix.no_readouts)),
     )
 
 

@@ -63,6 +63,11 @@ class Entry:
         """Give the name that its rows have."""
         return self.task.name
 
+    @property
+    def readouts(self) -> tuple[ReadoutKind, ...]:
+        """List the kinds of readouts that its task has."""
+        return self.task.build().readouts
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -133,7 +138,8 @@ class FilmExam:
 class Suite:
     """Describe a benchmark in full. Changing any constant makes another version.
 
-    depths: fractions of the backbone's depth that frozen readouts read. table_depth: the one that a table shows,
+    readouts: kinds of frozen readouts; an entry is read out by those that its task has. depths: fractions of the
+    backbone's depth that frozen readouts read. table_depth: the one that a table shows,
     chosen here and never by a score. finetuned_depth: the one that is read where the backbone learns along.
     num_control_clips: training clips from which the answers that see no pixels are learned.
     """
@@ -195,9 +201,14 @@ _PLACES = ("root", "cache_dir", "cache", "folder")
 """Fields that say where files lie on a machine, which is no constant of a protocol."""
 
 
+_CAME_LATER = {"fourd.readout:ReadoutSize": {"num_blocks": 3}}
+"""Fields that came after results were stored, by type, with the value that these had: at it, fingerprints stay."""
+
+
 def _without_places(described: Any) -> Any:
     if isinstance(described, dict):
-        kept = {name: value for name, value in described.items() if name not in _PLACES}
+        later = _CAME_LATER.get(described.get("type", ""), {}).items()
+        kept = {name: value for name, value in described.items() if name not in _PLACES and (name, value) not in later}
         if "class_names" in kept:  # what classes are called is no constant, how many there are is
             kept["class_names"] = len(kept["class_names"])
         return {name: _without_places(value) for name, value in kept.items()}

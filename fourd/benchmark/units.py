@@ -25,7 +25,7 @@ class Wanted:
 
     uses: tuple[Use, ...] = ("frozen", "finetuned")
     readouts: tuple[ReadoutKind, ...] = ()
-    """Empty for all of the suite's."""
+    """Empty for all of the suite's; an entry is asked for those that its task has (see `without_readout`)."""
     depths: tuple[float, ...] = ()
     """Empty for all of the suite's."""
     seeds: tuple[int, ...] = (0,)
@@ -46,7 +46,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Unit:
-    """Describe readouts that learn beside each other: all of a frozen backbone on an exam, or one finetuning."""
+    """Describe readouts that learn beside each other: all of a frozen backbone on an exam, or one finetuning.
+
+    Each of its tasks is read out in those of the kinds that it has.
+    """
 
     suite: str
     contender: Contender
@@ -151,6 +154,34 @@ class FilmUnit:
 AnyUnit = Unit | ControlUnit | FilmUnit
 
 
+@dataclass(frozen=True)
+class NoReadout:
+    """Name entries that are asked for a kind of readout which their tasks do not have."""
+
+    kind: ReadoutKind
+    entries: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"no {self.kind} readout of {', '.join(self.entries)}: their tasks have none, and no row will be of it"
+
+
+def without_readout(suite: Suite, wanted: Wanted) -> tuple[NoReadout, ...]:
+    """List the pairs of entry and kind of readout that are asked for and cannot be; all others are measured.
+
+    Raises ValueError where none is left to be measured frozen.
+    """
+    if "frozen" not in wanted.uses or not suite.exams:
+        return ()
+    entries = [entry for exam in suite.exams for entry in exam.entries]
+    has, asked = {entry.name: entry.readouts for entry in entries}, wanted.readouts or suite.readouts
+    lacking = {kind: tuple(name for name, kinds in has.items() if kind not in kinds) for kind in asked}
+    if all(len(names) == len(has) for names in lacking.values()):
+        told = "; ".join(f"{name} has {', '.join(kinds)}" for name, kinds in has.items())
+        raise ValueError(f"--readouts {' '.join(asked)}: no entry of {suite.label} has such a readout; {told}")
+    return tuple(NoReadout(kind, names) for kind, names in lacking.items() if names)
+
+
 def plan(suite: Suite, contenders: Sequence[Contender], wanted: Wanted) -> list[AnyUnit]:
     """List the units of a matrix, controls first, in an order that never changes."""
     clips = {exam.name: clips_of_exam(exam) for exam in suite.all_exams}
@@ -176,7 +207,10 @@ def clips_of_exam(exam: Exam | FilmExam) -> str:
 def _of(suite: Suite, contender: Contender, exam: Exam, use: Use, wanted: Wanted, seed: int, clips: str) -> list[Unit]:
     if use == "frozen":
         depths = (1.0,) if contender.weights == "none" else wanted.depths or suite.depths
-        readouts = wanted.readouts or suite.readouts
+        kinds_had = {kind for entry in exam.entries for kind in entry.readouts}
+        readouts = tuple(kind for kind in wanted.readouts or suite.readouts if kind in kinds_had)
+        if not readouts:
+            return []
         return [Unit(suite.label, contender, exam, use, readouts, depths, seed, suite.precision, clips, wanted.cached)]
     if not contender.num_parameters:  # nothing of it can be finetuned
         return []

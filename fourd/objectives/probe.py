@@ -61,9 +61,11 @@ class Probe(Objective):
             Head(task, kind, depth, rate)
             for task in range(len(config.tasks))
             for kind in config.readouts
+            if kind in self.tasks[task].readouts
             for depth in range(len(config.depths))
             for rate in range(len(config.rates))
         )
+        _require_kinds(config.readouts, self.tasks)
         with torch.device("meta"):
             blank = config.backbone.build()
         shape = blank.feature_shape(config.clip)
@@ -148,6 +150,13 @@ class Probe(Objective):
         return parts
 
 
+def _require_kinds(kinds: Sequence[ReadoutKind], tasks: Sequence[Task[Any, Any, Any]]) -> None:
+    for kind in kinds:
+        if not any(kind in task.readouts for task in tasks):
+            told = "; ".join(f"{task.name} has {', '.join(task.readouts)}" for task in tasks)
+            raise ValueError(f"no task of the probe has a {kind!r} readout: {told}")
+
+
 def _seed_for(seed: int, name: str) -> int:
     """Draw a seed for a named part, the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) >> 1
@@ -164,8 +173,9 @@ def _require_tasks(batch: Batch, tasks: Sequence[Task[Any, Any, Any]]) -> None:
 
 @dataclass(frozen=True)
 class ProbeConfig(ObjectiveConfig):
-    """Describe a probe. Every task is read out in every kind at every depth, learned at every one of the rates.
+    """Describe a probe. Every task is read out at every depth, learned at every one of the rates.
 
+    readouts: each task is read out in those of the kinds that it has; a kind that none of them has is refused.
     rates: what the run's learning rate is multiplied by, each for a readout of its own.
     """
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourd import metrics, pictures
-from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, pool_tokens
+from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, build_attention, pool_tokens
 from fourd.types import (
     ClipShape,
     Features,
@@ -43,7 +43,7 @@ class _ActionReadout(nn.Module):
         if self.is_linear:
             self.readout = LinearReadout(features.width, num_classes)
         else:
-            self.readout = AttentionReadout(features, config.size, num_classes, num_queries=1)
+            self.readout = build_attention(kind, features, config.size, num_classes, num_queries=1)
 
     def forward(self, features: Features, query: NoQuery) -> Logits:
         """Predict a logit for each class."""
@@ -60,12 +60,14 @@ class Action(Task[NoQuery, Label, Logits]):
 
     kind = "action"
     metrics = (metrics.TOP_1, metrics.TOP_5)
+    readouts = ("attention", "linear", "attention_deep")
 
     def __init__(self, config: ActionConfig) -> None:
         self.config, self.name = config, config.name
 
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
         """Build a readout that gives a logit for each class."""
+        self.require_readout(kind)
         return _ActionReadout(features, self.config, kind)
 
     def loss(self, prediction: Logits, target: Label) -> Step:

@@ -71,9 +71,9 @@ class _BoxReadout(nn.Module):
 
 
 class _AttentionBoxes(_BoxReadout):
-    def __init__(self, features: FeatureShape, clip: ClipShape, config: BoxTrackingConfig) -> None:
+    def __init__(self, features: FeatureShape, clip: ClipShape, config: BoxTrackingConfig, kind: ReadoutKind) -> None:
         super().__init__(clip, config.position)
-        self.readout = TrackingReadout(features, clip, config.size, 4, 4, config.num_tiles, config.num_octaves)
+        self.readout = TrackingReadout(features, clip, config.size, 4, 4, config.num_tiles, config.num_octaves, kind)
 
     def forward(self, features: Features, query: BoxQuery) -> BoxPrediction:
         """Follow each box."""
@@ -111,13 +111,17 @@ class BoxTracking(Task[BoxQuery, BoxTracks, BoxPrediction]):
 
     kind = "box_tracking"
     metrics = metrics.BOX_TRACKS
+    readouts = ("attention", "linear", "attention_deep")
 
     def __init__(self, config: BoxTrackingConfig) -> None:
         self.config, self.name = config, config.name
 
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
         """Build a readout that follows each queried box through all frames."""
-        return (_LinearBoxes if kind == "linear" else _AttentionBoxes)(features, clip, self.config)
+        self.require_readout(kind)
+        if kind == "linear":
+            return _LinearBoxes(features, clip, self.config)
+        return _AttentionBoxes(features, clip, self.config, kind)
 
     def loss(self, prediction: BoxPrediction, target: BoxTracks) -> Step:
         """Add a smooth L1 of the corners and a generalised IoU, over valid boxes (not from the paper)."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fourd import metrics, pictures
 from fourd.geometry import project_to_so3, relative_pose, rigid
-from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, pool_tokens, zero_answers
+from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize, build_attention, pool_tokens, zero_answers
 from fourd.types import (
     CameraPoses,
     ClipShape,
@@ -44,7 +44,7 @@ class _PoseReadout(nn.Module):
         if self.is_linear:
             self.readout = LinearReadout(features.width, 12)
         else:
-            self.readout = AttentionReadout(features, config.size, 12, num_queries=1)
+            self.readout = build_attention(kind, features, config.size, 12, num_queries=1)
 
     def forward(self, features: Features, query: NoQuery) -> PoseNumbers:
         """Predict the last camera in the first one's frame, `B 3 4`."""
@@ -63,12 +63,14 @@ class CameraPose(Task[NoQuery, CameraPoses, PoseNumbers]):
 
     kind = "camera_pose"
     metrics = metrics.CAMERA_POSE
+    readouts = ("attention", "linear", "attention_deep")
 
     def __init__(self, config: CameraPoseConfig) -> None:
         self.config, self.name = config, config.name
 
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
         """Build a readout that predicts twelve numbers per clip."""
+        self.require_readout(kind)
         return _PoseReadout(features, self.config, kind)
 
     def loss(self, prediction: PoseNumbers, target: CameraPoses) -> Step:

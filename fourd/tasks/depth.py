@@ -6,6 +6,7 @@ activation); the loss is not public, a masked L1 in metres is ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from fourd import metrics, pictures
-from fourd.readout import AttentionReadout, LinearReadout, ReadoutSize
+from fourd.readout import DenseReadout, LinearReadout, ReadoutSize, build_attention
 from fourd.tokens import Triple, grid_of, unpatchify
 from fourd.types import (
     ClipShape,
@@ -37,12 +38,12 @@ Metres = Float[Tensor, "B T H W"]
 class _AttentionDepth(nn.Module):
     """Let one learned query answer for each patch of the output."""
 
-    def __init__(self, features: FeatureShape, clip: ClipShape, size: ReadoutSize, patch: Triple) -> None:
+    def __init__(self, features: FeatureShape, clip: ClipShape, config: DepthConfig, kind: ReadoutKind) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch = patch = config.output_patch
         self.grid = grid_of(clip.num_frames, (clip.height, clip.width), patch)
         num_queries = self.grid[0] * self.grid[1] * self.grid[2]
-        self.readout = AttentionReadout(features, size, patch[0] * patch[1] * patch[2], num_queries=num_queries)
+        self.readout = build_attention(kind, features, config.size, math.prod(patch), num_queries)
 
     def forward(self, features: Features, query: NoQuery) -> Metres:
         """Predict metres, `B T H W`."""
@@ -74,20 +75,39 @@ class _LinearDepth(nn.Module):
         self.readout.init_weights(generator)
 
 
+class _DenseDepth(nn.Module):
+    """Let convolutions answer for each pixel."""
+
+    def __init__(self, features: FeatureShape, clip: ClipShape, size: ReadoutSize) -> None:
+        super().__init__()
+        self.readout = DenseReadout(features, clip, size)
+
+    def forward(self, features: Features, query: NoQuery) -> Metres:
+        """Predict metres, `B T H W`."""
+        return self.readout(features).float()
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        self.readout.init_weights(generator)
+
+
 class DepthTask(Task[NoQuery, Depth, Metres]):
     """Measure depth without any alignment of scale."""
 
     kind = "depth"
     metrics = metrics.DEPTH["none"]
+    readouts = ("attention", "linear", "attention_deep", "dense")
 
     def __init__(self, config: DepthConfig) -> None:
         self.config, self.name = config, config.name
 
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
         """Build a readout that predicts metres for each pixel of a clip."""
+        self.require_readout(kind)
         if kind == "linear":
             return _LinearDepth(features, clip)
-        return _AttentionDepth(features, clip, self.config.size, self.config.output_patch)
+        if kind == "dense":
+            return _DenseDepth(features, clip, self.config.size)
+        return _AttentionDepth(features, clip, self.config, kind)
 
     def loss(self, prediction: Metres, target: Depth) -> Step:
         """Take the mean absolute error in metres over valid pixels."""

@@ -75,10 +75,10 @@ class _PointReadout(nn.Module):
 
 
 class _AttentionPoints(_PointReadout):
-    def __init__(self, features: FeatureShape, clip: ClipShape, config: PointTrackingConfig) -> None:
+    def __init__(self, features: FeatureShape, clip: ClipShape, config: PointTrackingConfig, kind: ReadoutKind) -> None:
         super().__init__(clip, config.position)
         num_tiles, octaves = config.num_tiles, config.num_octaves
-        self.readout = TrackingReadout(features, clip, config.size, 2, _NUM_OUTPUTS, num_tiles, octaves)
+        self.readout = TrackingReadout(features, clip, config.size, 2, _NUM_OUTPUTS, num_tiles, octaves, kind)
 
     def forward(self, features: Features, query: PointQuery) -> PointPrediction:
         """Follow each point."""
@@ -115,13 +115,17 @@ class PointTracking(Task[PointQuery, PointTracks, PointPrediction]):
 
     kind = "point_tracking"
     metrics = (*metrics.TAP_VID["first"], metrics.POINT_DISTANCE)
+    readouts = ("attention", "linear", "attention_deep")
 
     def __init__(self, config: PointTrackingConfig) -> None:
         self.config, self.name = config, config.name
 
     def build_readout(self, features: FeatureShape, clip: ClipShape, kind: ReadoutKind) -> nn.Module:
         """Build a readout that follows each queried point through all frames."""
-        return (_LinearPoints if kind == "linear" else _AttentionPoints)(features, clip, self.config)
+        self.require_readout(kind)
+        if kind == "linear":
+            return _LinearPoints(features, clip, self.config)
+        return _AttentionPoints(features, clip, self.config, kind)
 
     def loss(self, prediction: PointPrediction, target: PointTracks) -> Step:
         """Add a Huber loss on visible positions and two cross-entropies, visible and certain.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Protocol, get_args
 
+import pytest
 import torch
 from torch import nn
 
@@ -19,7 +20,6 @@ from tests.contracts.nouns import (
     tensors_in,
 )
 
-KINDS: tuple[ReadoutKind, ...] = get_args(ReadoutKind)
 AnySample = TaskSample[Any, Any]
 
 
@@ -93,7 +93,7 @@ def knows_its_kind(plugin: TaskPlugin) -> None:
 def fills_every_parameter_of_a_readout(plugin: TaskPlugin) -> None:
     """A readout has `init_weights(generator)`, which leaves no parameter as it was."""
     task = plugin.tiny().build()
-    for kind in KINDS:
+    for kind in task.readouts:
         readout = readout_for(plugin, task, kind)
         fill_with_nan(readout)
         readout.init_weights(torch.Generator().manual_seed(0))  # type: ignore[operator]
@@ -101,20 +101,30 @@ def fills_every_parameter_of_a_readout(plugin: TaskPlugin) -> None:
 
 
 def answers_with_both_readouts(plugin: TaskPlugin) -> None:
-    """Both kinds of readout give a finite prediction for every clip."""
+    """Every kind of readout that the task has gives a finite prediction for every clip."""
     task = plugin.tiny().build()
     _, sample = plugin.tiny_sample()
-    for kind in KINDS:
+    for kind in task.readouts:
         prediction = predict(plugin, task, kind)
         assert_finite(prediction)
         assert {len(tensor) for tensor in tensors_in(prediction)} == {num_clips(sample)}
+
+
+def refuses_readouts_that_it_does_not_have(plugin: TaskPlugin) -> None:
+    """`build_readout` raises ValueError for a kind that is not among `readouts`."""
+    task = plugin.tiny().build()
+    assert task.readouts, "a task has one kind of readout or more"
+    clip, _ = plugin.tiny_sample()
+    for kind in set(get_args(ReadoutKind)) - set(task.readouts):
+        with pytest.raises(ValueError, match=f"no '{kind}' readout"):
+            task.build_readout(shape_for(clip), clip, kind)
 
 
 def learns_every_parameter_of_a_readout(plugin: TaskPlugin) -> None:
     """The loss of a prediction is finite, and each parameter of the readout gets a finite gradient."""
     task = plugin.tiny().build()
     _, sample = plugin.tiny_sample()
-    for kind in KINDS:
+    for kind in task.readouts:
         readout = readout_for(plugin, task, kind)
         step = task.loss(readout(features_for(plugin), sample.query), sample.target)
         assert step.loss.shape == ()
@@ -131,7 +141,7 @@ def never_shows_a_readout_the_answer(plugin: TaskPlugin) -> None:
     task = plugin.tiny().build()
     _, sample = plugin.tiny_sample()
     spoiled = take_clips(sample.target, list(reversed(range(num_clips(sample)))))
-    for kind in KINDS:
+    for kind in task.readouts:
         readout = readout_for(plugin, task, kind)
         assert list(inspect.signature(readout.forward).parameters) == ["features", "query"]
         before = readout(features_for(plugin), sample.query)
@@ -144,7 +154,7 @@ def reads_the_features(plugin: TaskPlugin) -> None:
     """Other features give another prediction, once a readout has left the weights that it starts from."""
     task = plugin.tiny().build()
     _, sample = plugin.tiny_sample()
-    for kind in KINDS:
+    for kind in task.readouts:
         readout = readout_for(plugin, task, kind)
         with torch.no_grad():  # a readout may start from one answer for all, as "nothing moves"
             for parameter in readout.parameters():
@@ -213,6 +223,7 @@ CHECKS = (
     knows_its_kind,
     fills_every_parameter_of_a_readout,
     answers_with_both_readouts,
+    refuses_readouts_that_it_does_not_have,
     learns_every_parameter_of_a_readout,
     never_shows_a_readout_the_answer,
     reads_the_features,

@@ -12,7 +12,7 @@ from fourd.backbones import mean_pixel, video_vit
 from fourd.objectives import probe
 from fourd.objectives.probe import Probe, ProbeConfig
 from fourd.optim import OptimConfig, build_optimizer
-from fourd.tasks import action, camera_pose
+from fourd.tasks import action, camera_pose, depth
 from fourd.tasks.camera_pose import first_from_last
 from fourd.types import Backbone, BackboneConfig, Batch, ClipShape, Features, FeatureShape, NativeInput
 
@@ -211,3 +211,10 @@ def test_targets_are_not_rounded_by_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         objective(batch)
     assert torch.equal(seen[0], first_from_last(batch.tasks[0].target))
+
+
+def test_a_task_is_read_out_in_the_kinds_that_it_has():
+    config = replace(probe.tiny(), tasks=(camera_pose.tiny(), depth.tiny()), readouts=("linear", "dense"))
+    assert [(head.task, head.kind) for head in config.build().heads] == [(0, "linear"), (1, "linear"), (1, "dense")]
+    with pytest.raises(ValueError, match="no task of the probe has a 'dense' readout: camera_pose has attention, lin"):
+        replace(config, tasks=(camera_pose.tiny(),)).build()

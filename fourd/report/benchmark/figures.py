@@ -60,11 +60,15 @@ class Part:
         return f"{self.use}, {self.readout} readout" if self.use != "control" else "answers that see no pixels"
 
 
-_KINDS = (("frozen", "attention"), ("finetuned", "attention"), ("frozen", "linear"), ("frozen", "propagation"))
+_KINDS = (
+    ("frozen", "attention"),
+    ("finetuned", "attention"),
+    *(("frozen", kind) for kind in ("linear", "attention_deep", "dense", "propagation")),
+)
 
 
 def parts(rows: Rows, story: BenchmarkStory) -> list[Part]:
-    """Compute the whole table: attention first, then linear, then the answers that see no pixels."""
+    """Compute the whole table: attention first, then the other readouts, then the answers that see no pixels."""
     found = []
     for use, readout in _KINDS:
         chosen = [contender for contender in story.contenders if contender.use == use]

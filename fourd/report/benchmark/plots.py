@@ -91,12 +91,15 @@ class DepthCurve:
     points: tuple[tuple[float, Interval], ...]
 
 
+_DASHES = {"attention": "", "linear": "5 4", "attention_deep": "9 3", "dense": "2 3"}
+
+
 def depth_curves(rows: Rows, story: BenchmarkStory, entry: EntryStory) -> list[DepthCurve]:
     """Collect the frozen figures over depth, of contenders that were read at several."""
     if metric_of(rows, entry) is None:
         return []
     frozen = [contender for contender in story.contenders if contender.use == "frozen"]
-    found = [_depth_curve(rows, entry, contender, kind) for contender in frozen for kind in ("attention", "linear")]
+    found = [_depth_curve(rows, entry, contender, kind) for contender in frozen for kind in _DASHES]
     return [curve for curve in found if len(curve.points) > 1]
 
 
@@ -111,7 +114,7 @@ def _depth_curve(rows: Rows, entry: EntryStory, contender: ContenderStory, reado
 
 
 def depth_plot(curves: Sequence[DepthCurve]) -> str:
-    """Draw figures over depth: full lines for attention, dashed ones for linear, a colour for each contender."""
+    """Draw figures over depth: full lines for attention, dashes for the other readouts, a colour for each encoder."""
     xs = [depth for curve in curves for depth, _ in curve.points]
     ys = [
         value for curve in curves for _, i in curve.points for value in (i.low, i.high, i.value) if math.isfinite(value)
@@ -130,7 +133,8 @@ def depth_plot(curves: Sequence[DepthCurve]) -> str:
     for curve in curves:
         colour = names.index(curve.name) % _COLOURS
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(depth, i.value) for depth, i in curve.points))
-        dashed = ' stroke-dasharray="5 4"' if curve.readout == "linear" else ""
+        dashes = _DASHES[curve.readout]
+        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         parts.append(f'<polyline class="line c{colour}" points="{line}"{dashed}/>')
         for depth, interval in curve.points:
             (x, low), (_, high) = place(depth, max(interval.low, y0)), place(depth, min(interval.high, y1))
