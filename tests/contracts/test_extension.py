@@ -98,6 +98,7 @@ SPOILED = [
     (task.fills_every_parameter_of_a_readout, "self.head.init_weights(generator)", "pass"),
     (task.knows_its_kind, 'kind = "mean_depth"', 'kind = "depth"'),
     (task.answers_with_both_readouts, "self.head(pool_tokens(features))[:, 0]", "self.head(pool_tokens(features))[0]"),
+    (task.refuses_readouts_that_it_does_not_have, "self.require_readout(kind)", "pass"),
     (task.learns_every_parameter_of_a_readout, "truth).abs()", "truth).detach().abs().requires_grad_()"),
     (task.never_shows_a_readout_the_answer, "query: NoQuery) -> Metres", "query: NoQuery, target: int = 0) -> Metres"),
     (task.reads_the_features, "pool_tokens(features)", "0 * pool_tokens(features)"),
