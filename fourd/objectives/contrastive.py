@@ -8,13 +8,15 @@ two are cut out of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from fourd.backbones import video_vit
@@ -22,7 +24,7 @@ from fourd.backbones.video_vit import VideoViT, VideoViTConfig
 from fourd.layers import LayerNorm, init_lecun_normal
 from fourd.objectives._average import align, follow
 from fourd.objectives._gathered import rows_of_all_ranks
-from fourd.objectives._native import noisy_clips, require_native_size, through_all_blocks
+from fourd.objectives._native import noisy_clips, require_native_size
 from fourd.objectives._views import view
 from fourd.types import Batch, Objective, ObjectiveConfig, Step
 
@@ -33,7 +35,8 @@ class Contrastive(Objective):
     """Train an encoder so that a clip can be picked out by another clip of the same video.
 
     On many ranks, SimCLR compares with the clips of all of them; of a batch that is worked off in parts, with those of
-    the part alone.
+    the part alone. Clips of one key are one video, which is never compared with itself; MoCo's queue may hold it from
+    an earlier pass.
     """
 
     queue: Tensor
@@ -57,13 +60,15 @@ class Contrastive(Objective):
         one, other = (self._view(batch, stream) for stream in (1, 2))
         asking = self._described(self.backbone, self.projector, one)
         if self.config.form == "simclr":
-            return self._among_each_other(asking, self._described(self.backbone, self.projector, other))
+            videos = _numbers_of(batch.key).to(asking.device, non_blocking=True)
+            return self._among_each_other(asking, self._described(self.backbone, self.projector, other), videos)
         with torch.no_grad():
             keys = self._described(self.key_backbone, self.key_projector, other)
         if self.training:
             self._keys.append(keys)
         right = (asking * keys).sum(1, keepdim=True)
-        return self._step(torch.cat([right, asking @ self.queue.T], 1), torch.zeros(len(keys), dtype=torch.int64))
+        first = torch.zeros(len(keys), dtype=torch.int64, device=keys.device)
+        return self._step(torch.cat([right, _likeness(asking, self.queue)], 1), first)
 
     def _view(self, batch: Batch, stream: int) -> Float[Tensor, "B t 3 h w"]:
         config = self.config
@@ -71,28 +76,32 @@ class Contrastive(Objective):
         return view(batch.video, batch.seed, stream, *shape, config.crop_scale, config.jitter)
 
     def _described(self, backbone: VideoViT, projector: nn.Module, clips: Tensor) -> Float[Tensor, "B E"]:
-        """Describe clips by vectors of unit length."""
-        return F.normalize(projector(through_all_blocks(backbone, clips).mean(1)).float(), dim=-1)
+        """Describe clips by vectors of unit length; views are in range and of native size, so nothing is checked."""
+        tokens = backbone.embed(clips)
+        for block in backbone.blocks:
+            tokens = block(tokens)
+        return F.normalize(projector(tokens.mean(1)).float(), dim=-1)
 
-    def _among_each_other(self, one: Float[Tensor, "B E"], other: Float[Tensor, "B E"]) -> Step:
-        """Let each of two views pick the other among both views of all clips but itself."""
-        if self.training:  # held-out clips are compared within the rank
-            both, place = rows_of_all_ranks(torch.cat([one, other], 1))
-        else:
-            both, place = torch.cat([one, other], 1), 0
-        all_ones, all_others = both.chunk(2, dim=1)
+    def _among_each_other(
+        self, one: Float[Tensor, "B E"], other: Float[Tensor, "B E"], videos: Float[Tensor, "B 2"]
+    ) -> Step:
+        """Let each of two views pick the other among both views of all videos but its own."""
+        rows = torch.cat([one, other, videos], 1)
+        # held-out clips are compared within the rank
+        all_rows, place = rows_of_all_ranks(rows) if self.training else (rows, 0)
+        all_ones, all_others, all_videos = all_rows.split([one.shape[1], other.shape[1], 2], dim=1)
         own = place + torch.arange(len(one), device=one.device)
+        same = (videos[:, None] == all_videos).all(2)
         steps = [
-            self._step(_without_self(asking @ torch.cat([theirs, mine]).T, own + len(mine)), own)
+            self._step(_without_same_video(_likeness(asking, torch.cat([theirs, mine])), same, own), own)
             for asking, theirs, mine in ((one, all_others, all_ones), (other, all_ones, all_others))
         ]
         accuracy = torch.stack([step.scalars["accuracy"] for step in steps]).mean()
         return Step((steps[0].loss + steps[1].loss) / 2, {"accuracy": accuracy})
 
-    def _step(self, likeness: Float[Tensor, "B N"], right: Tensor) -> Step:
-        right = right.to(likeness.device)
+    def _step(self, likeness: Float[Tensor, "B N"], right: Int[Tensor, " B"]) -> Step:
         loss = F.cross_entropy(likeness / self.config.temperature, right)
-        return Step(loss, {"accuracy": (likeness.detach().argmax(1) == right).float().mean()})
+        return Step(loss, {"accuracy": _is_picked(likeness.detach(), right).float().mean()})
 
     def followers(self) -> Mapping[str, nn.Module]:
         """Name the average of encoder and projector that describes the queue."""
@@ -148,9 +157,32 @@ class Contrastive(Objective):
         return {"model": self.backbone, "projector": self.projector}
 
 
-def _without_self(likeness: Float[Tensor, "B N"], own: Tensor) -> Float[Tensor, "B N"]:
-    """Leave out the likeness of each row to the column that is itself."""
-    return likeness.scatter(1, own[:, None], -torch.inf)
+def _likeness(asking: Float[Tensor, "B E"], described: Float[Tensor, "N E"]) -> Float[Tensor, "B N"]:
+    """Multiply in float32 whatever autocast says: the temperature makes what is rounded off many times larger."""
+    kind = asking.device.type
+    # there is no autocast where operations are only counted, on the meta device
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        return asking @ described.T
+
+
+def _is_picked(likeness: Float[Tensor, "B N"], right: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Tell where the right column is the most alike and no other one is as much: of equal ones none is picked."""
+    return (likeness >= likeness.gather(1, right[:, None])).sum(1) == 1
+
+
+def _without_same_video(
+    likeness: Float[Tensor, "B M"], same: Bool[Tensor, "B N"], own: Int[Tensor, " B"]
+) -> Float[Tensor, "B M"]:
+    """Leave out the columns of a row's own video, twice N of them, but for the one that is to be picked."""
+    left_out = torch.cat([same, same], 1).scatter(1, own[:, None], False)
+    return likeness.masked_fill(left_out, -torch.inf)
+
+
+def _numbers_of(keys: Sequence[str]) -> Float[Tensor, "B 2"]:
+    """Give each key two numbers of 24 bits, which float32 holds exactly and which ranks can exchange."""
+    digests = [hashlib.blake2b(key.encode(), digest_size=6).digest() for key in keys]
+    halves = [[int.from_bytes(digest[:3]), int.from_bytes(digest[3:])] for digest in digests]
+    return torch.tensor(halves, dtype=torch.float32)
 
 
 class Projector(nn.Module):

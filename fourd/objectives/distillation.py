@@ -21,7 +21,7 @@ from fourd.types import Backbone, BackboneConfig, Batch, ClipShape, Objective, O
 
 
 class Distillation(Objective):
-    """Train a student to give a teacher's features, token by token, through a linear layer of its own.
+    """Train a student to give a teacher's features, token by token, through a small head of its own.
 
     Both see the whole clip, each resized by itself. The teacher's features are brought to the student's token grid, so
     that each student token answers for its own place.
@@ -36,7 +36,7 @@ class Distillation(Objective):
         clip = ClipShape(config.backbone.num_frames, *config.backbone.size)
         student, teacher = self.backbone.feature_shape(clip), self.teacher.feature_shape(clip)
         self.grid = (student.t, student.h, student.w)
-        self.head = nn.Linear(student.width, teacher.width)
+        self.head = _head(student.width, config.head_width, teacher.width)
 
     def forward(self, batch: Batch) -> Step:
         """Compute the error of the student's features; `likeness` is their cosine to the teacher's."""
@@ -66,7 +66,9 @@ class Distillation(Objective):
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fill student and head, and the teacher with random weights, which `starting_weights` then replaces."""
         self.backbone.init_weights(generator)
-        init_lecun_normal(self.head, generator)
+        for layer in self.head.modules():
+            if isinstance(layer, nn.Linear):
+                init_lecun_normal(layer, generator)
         self.teacher.init_weights(generator)
 
     def starting_weights(self) -> Mapping[str, str]:
@@ -76,6 +78,13 @@ class Distillation(Objective):
     def export(self) -> Mapping[str, nn.Module]:
         """Name the student, which is what one trains for, and the head, which speaks the teacher's language."""
         return {"model": self.backbone, "head": self.head}
+
+
+def _head(student: int, hidden: int, teacher: int) -> nn.Module:
+    """Build what turns a student's features into a teacher's: a linear layer, or two with a hidden width."""
+    if not hidden:
+        return nn.Linear(student, teacher)
+    return nn.Sequential(nn.Linear(student, hidden), nn.GELU(), nn.Linear(hidden, teacher))
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,15 @@ class DistillationConfig(ObjectiveConfig):
     teacher_depth: float = 0.95
     student_depth: float | None = None
     """Fraction of the student's depth that is taught, blocks above which learn nothing; None teaches the last one."""
+    head_width: int = 0
+    """Hidden width of the head that turns a student's features into a teacher's; 0 makes it one linear layer."""
     normalised_target: bool = True
     loss: FeatureLoss = "smooth_l1"
+
+    def __post_init__(self) -> None:
+        """Refuse a width that no layer can have."""
+        if self.head_width < 0:
+            raise ValueError(f"DistillationConfig.head_width is {self.head_width}: expected 0 (linear) or more")
 
     def build(self) -> Distillation:
         """Build the objective, its parameters unset."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fourd.types import Batch, Objective, ObjectiveConfig, Step
 from tests.contracts.nouns import assert_close, assert_finite, fill_with_nan, names_with_nan, take_clips
@@ -116,7 +117,8 @@ def survives_its_state_dict(plugin: ObjectivePlugin) -> None:
 def moves_followers_only_with_applied_steps(plugin: ObjectivePlugin) -> None:
     """What follows without a gradient starts in line, moves after an applied step, and stays after a skipped one."""
     objective = fresh(plugin)
-    followers = [value for part in objective.followers().values() for value in part.parameters()]
+    parts = objective.followers().values()
+    followers = [value for part in parts for value in (*part.parameters(), *part.buffers())]
     assert not any(value.requires_grad for value in followers), "a follower asks for gradients"
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=1.0)
     objective(plugin.tiny_batch()).loss.backward()
@@ -136,7 +138,30 @@ def names_parts_to_start_from(plugin: ObjectivePlugin) -> None:
     assert not unknown, f"there is no part named {unknown}"
 
 
+def never_waits_for_the_device(plugin: ObjectivePlugin) -> None:
+    """Neither the step nor what follows it looks at a number: on an accelerator the host would wait for it."""
+    objective, batch = fresh(plugin), plugin.tiny_batch()
+    with _LooksAtNumbers() as looks:
+        objective(batch).loss.backward()
+        objective.after_step(0.5, torch.ones(()))
+    assert not looks.seen, f"the host looks at numbers: {looks.seen}"
+
+
+class _LooksAtNumbers(TorchDispatchMode):
+    """Collect the operations whose result, or its shape, the host has to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
 CHECKS = (
+    never_waits_for_the_device,
     moves_followers_only_with_applied_steps,
     names_parts_to_start_from,
     describes_an_objective,

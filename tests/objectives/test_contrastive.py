@@ -8,15 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from fourd.flops import training_flop
 from fourd.objectives import contrastive
 from fourd.objectives._views import draws, view
 from fourd.objectives.contrastive import Contrastive, ContrastiveConfig
 from fourd.trainer import fit
+from tests.contracts.objective import CHECKS
 from tests.noise_clips import ClipsConfig
 from tests.objectives.learning import deviation, moving_squares
 from tests.small_runs import run
@@ -49,8 +52,14 @@ def test_clips_come_to_be_picked_out_and_features_do_not_collapse(config):
     assert deviation(objective.backbone, batch.video) > 0.1
 
 
-def test_the_loss_of_a_batch_is_that_of_a_slow_loop():
-    objective, batch = fresh(contrastive.tiny()), moving_squares(3)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_mocos_form_keeps_the_contract_too(check):
+    check(SimpleNamespace(tiny=lambda: MOCO, tiny_batch=contrastive.tiny_batch))
+
+
+@pytest.mark.parametrize("keys", [("a", "b", "c"), ("a", "b", "a")], ids=["all differ", "one is there twice"])
+def test_the_loss_of_a_batch_is_that_of_a_slow_loop(keys):
+    objective, batch = fresh(contrastive.tiny()), replace(moving_squares(3), key=keys)
     one, other = (
         objective._described(objective.backbone, objective.projector, objective._view(batch, stream))
         for stream in (1, 2)
@@ -58,10 +67,43 @@ def test_the_loss_of_a_batch_is_that_of_a_slow_loop():
     every = torch.cat([one, other])
     losses = []
     for place in range(6):
-        alike = torch.stack([every[place] @ every[j] / 0.1 for j in range(6) if j != place])
-        right = every[place] @ every[(place + 3) % 6] / 0.1
-        losses.append(alike.logsumexp(0) - right)
-    assert objective(batch).loss.item() == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+        partner = (place + 3) % 6
+        others = [j for j in range(6) if j == partner or keys[j % 3] != keys[place % 3]]
+        alike = torch.stack([every[place] @ every[j] / 0.1 for j in others])
+        losses.append(alike.logsumexp(0) - every[place] @ every[partner] / 0.1)
+    assert objective(batch).loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["simclr", "moco"])
+def test_where_all_clips_are_described_alike_none_is_picked(form: str):
+    objective = fresh(replace(contrastive.tiny(), form=form))
+    with torch.no_grad():
+        objective.projector.out.weight.zero_()
+        objective.projector.out.bias.copy_(torch.eye(16)[0])
+    objective.begin()
+    for _ in range(2):  # until the queue of eight holds nothing else
+        step = objective(moving_squares(4))
+        objective.after_step(0.5, torch.ones(()))
+    assert objective(moving_squares(4)).scalars["accuracy"] == 0
+    assert torch.isfinite(step.loss)
+
+
+def test_the_operations_of_both_forms_are_counted_without_numbers():
+    """Two views through one encoder with gradients cost more than one of them through an average without."""
+    simclr, moco = (training_flop(config, contrastive.tiny_batch()) for config in (contrastive.tiny(), MOCO))
+    assert simclr > moco > 0.6 * simclr
+
+
+@pytest.mark.parametrize("form", ["simclr", "moco"])
+def test_clips_are_compared_in_float32_whatever_autocast_says(form: str, monkeypatch):
+    objective, batch = fresh(replace(contrastive.tiny(), form=form)), moving_squares(4)
+    given, compare = [], contrastive._likeness
+    monkeypatch.setattr(contrastive, "_likeness", lambda *rows: given.append((*rows, compare(*rows))) or given[-1][2])
+    with torch.autocast("cpu", torch.bfloat16):
+        objective(batch)
+    assert given
+    for asking, described, likeness in given:
+        torch.testing.assert_close(likeness, asking @ described.T, rtol=0, atol=1e-6)
 
 
 def test_the_queue_holds_the_last_clips_in_turn_and_nothing_of_a_skipped_step():
@@ -77,9 +119,9 @@ def test_the_queue_holds_the_last_clips_in_turn_and_nothing_of_a_skipped_step():
             for key in keys:
                 expected[place % 5] = key
                 place += 1
-    assert torch.equal(objective.queue, expected)
-    assert objective.next_place.item() == place % 5
-    assert not objective._keys
+        assert torch.equal(objective.queue, expected)
+        assert objective.next_place.item() == place % 5
+        assert not objective._keys
 
 
 def test_numbers_that_are_not_finite_never_enter_the_queue():
@@ -184,12 +226,59 @@ def test_ranks_compare_with_the_clips_of_all_ranks(tmp_path: Path, form: str):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-3000:]
-    losses = {
-        name: [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    said = {
+        name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two", "three")
     }
-    assert losses["two"] == pytest.approx(losses["one"], rel=1e-3)
-    assert losses["three"] == pytest.approx(losses["one"], rel=1e-3)
+    for name in ("two", "three"):
+        assert [row["loss"] for row in said[name]] == pytest.approx([row["loss"] for row in said["one"]], rel=1e-3)
+        assert said[name][0]["grad_norm"] == pytest.approx(said["one"][0]["grad_norm"], rel=1e-5)
+
+
+GRADIENTS = """
+import os
+import sys
+import torch
+import torch.distributed as dist
+from dataclasses import replace
+from fourd.objectives import contrastive
+from tests import forked_ranks
+from tests.contracts.nouns import take_clips
+from tests.objectives.learning import moving_squares
+
+def gradients(shares):
+    rank, size = int(os.environ["RANK"]), len(shares)
+    if size > 1:
+        dist.init_process_group("gloo")
+    objective = contrastive.tiny().build()
+    objective.init_weights(torch.Generator().manual_seed(0))
+    batch = replace(moving_squares(5, frames=8), key=("a", "b", "c", "d", "a"))
+    first = sum(shares[:rank])
+    loss = objective(take_clips(batch, list(range(first, first + shares[rank])))).loss * (shares[rank] / 5)
+    loss.backward()
+    found = {"loss": loss.detach(), **{name: p.grad for name, p in objective.named_parameters()}}
+    if size > 1:
+        for value in found.values():
+            dist.all_reduce(value)
+    if rank == 0:
+        torch.save(found, f"{sys.argv[1]}/{size}.pt")
+
+for shares in ([5], [3, 2], [2, 2, 1]):
+    assert not any(forked_ranks.wait(forked_ranks.start(len(shares), lambda: gradients(shares)))), shares
+"""
+
+
+def test_gradients_of_ranks_add_up_to_those_of_the_whole_batch(tmp_path: Path):
+    """Ranks have three clips and two, or two, two and one; the first and the last clip are of one video."""
+    command = [sys.executable, "-c", GRADIENTS, str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, *others = (torch.load(tmp_path / f"{ranks}.pt") for ranks in (1, 2, 3))
+    assert max(float(value.abs().max()) for value in one.values()) > 0.1
+    for other in others:
+        for name, value in other.items():
+            torch.testing.assert_close(value, one[name], rtol=1e-4, atol=1e-6, msg=lambda told, name=name: name + told)
 
 
 def test_values_that_mean_nothing_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from fourd.backbones import dinov2, mean_pixel, video_vit
+from fourd.flops import training_flop
 from fourd.objectives import distillation, simple_mae
 from fourd.objectives._targets import feature_error, on_grid
 from fourd.objectives.distillation import DistillationConfig
 from fourd.trainer import fit
 from fourd.types import Batch, DatasetConfig
+from tests.contracts.objective import CHECKS
 from tests.noise_clips import ClipsConfig
 from tests.objectives.learning import learn, moving_squares
 from tests.small_runs import run
@@ -44,6 +47,22 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn():
         objective.head.weight.copy_(torch.eye(len(objective.head.weight)))
         objective.head.bias.zero_()
     assert objective(moving_squares(2)).loss.item() == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_head_of_two_layers_keeps_the_contract_too(check):
+    config = replace(distillation.tiny(), head_width=48)
+    check(SimpleNamespace(tiny=lambda: config, tiny_batch=distillation.tiny_batch))
+
+
+def test_a_head_of_two_layers_learns_and_has_the_width_asked_for():
+    objective = fresh(replace(distillation.tiny(), head_width=48))
+    assert [tuple(p.shape) for p in objective.head.parameters()] == [(48, 32), (48,), (32, 48), (32,)]
+    losses = learn(objective, moving_squares(8), steps=80)
+    assert losses[-1] < 0.3 * losses[0]
+    assert training_flop(objective.config, moving_squares(2)) > training_flop(distillation.tiny(), moving_squares(2))
+    with pytest.raises(ValueError, match=r"head_width is -1: expected 0 \(linear\) or more"):
+        replace(distillation.tiny(), head_width=-1)
 
 
 @pytest.mark.parametrize("teacher", [mean_pixel.tiny(), dinov2.tiny()], ids=["mean_pixel", "dinov2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fourd.objectives import latent_prediction
 from fourd.objectives._native import through_all_blocks
 from fourd.objectives.latent_prediction import LatentPrediction, LatentPredictionConfig
 from fourd.trainer import fit
+from tests.contracts.objective import CHECKS
 from tests.noise_clips import ClipsConfig
 from tests.objectives.learning import deviation, moving_squares
 from tests.small_runs import run
@@ -82,6 +84,12 @@ def test_a_frozen_teacher_never_moves_and_may_be_of_another_kind():
     losses = train(objective, 30)
     assert losses[-1] < losses[0]
     assert all(torch.equal(value, before[name]) for name, value in objective.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_frozen_teacher_keeps_the_contract_too(check):
+    config = replace(latent_prediction.tiny(), teacher="frozen")
+    check(SimpleNamespace(tiny=lambda: config, tiny_batch=latent_prediction.tiny_batch))
 
 
 def test_an_average_with_weights_of_its_own_is_refused():
