@@ -8,6 +8,7 @@ blocks of self-attention before it, as V-JEPA 2 probes; convolutions that answer
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -42,7 +43,9 @@ class ReadoutSize:
 
 def in_float32(head: nn.Linear, x: Tensor) -> Tensor:
     """Apply a last layer in its own precision, whatever autocast says: pixels and metres need more than eight bits."""
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    # there is no autocast where operations are only counted, on the meta device
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         return head(x.to(head.weight.dtype))
 
 

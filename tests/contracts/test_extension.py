@@ -114,6 +114,7 @@ SPOILED = [
     (objective.ignores_the_order_of_clips, "batch.seed % 2 == 1", "torch.arange(2) == 0"),
     (objective.exports_modules, '{"model": self.backbone}', "{}"),
     (objective.draws_pictures, "def export(", "pictures = lambda self, batch: {'a': batch.video}\n    def export("),
+    (objective.never_waits_for_the_device, "Step(loss,", "Step(loss * (1 + 0 * loss.item()),"),
     (objective.moves_followers_only_with_applied_steps, "def export(", FOLLOWS + "def export("),
     (objective.names_parts_to_start_from, "def export(", STARTS + "def export("),
     (objective.survives_its_state_dict, "self.head = nn", "self.__dict__['head'] = nn"),
