@@ -25,6 +25,12 @@ class OptimConfig:
     backbone_multiplier: float = 1.0
     """Learn the backbone slower than the rest by this factor, as finetuning does."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no optimiser takes."""
+        for name in ("learning_rate", "end_learning_rate", "warmup_steps", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"OptimConfig.{name} is {getattr(self, name)}: expected a number, 0 or more")
+
 
 def learning_rate(config: OptimConfig, step: int, num_steps: int) -> float:
     """Rise linearly over the warm-up, then fall along a cosine to the end value.

@@ -32,16 +32,18 @@ def alone_in(out: Path) -> Iterator[None]:
     Raises ValueError naming the process that is at work there. The system lets go of a folder when its process ends,
     somehow.
     """
-    _make(out)
     lock, holder = FileLock(out / ".lock", timeout=0), out / ".holder"
     try:
+        _make(out)
         lock.acquire()
     except Timeout as error:
         by = holder.read_text().strip() if holder.exists() else "another process"
         raise ValueError(f"{by} is at work in {out}: wait for it, end it, or name another --out") from error
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
+            raise ValueError(
+                f"--out {out} cannot be written to ({error}): let it be written to, or name another folder"
+            ) from error
         log.warning("%s lies on a file system without locks (%s): see that no other process writes there", out, error)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -77,8 +79,13 @@ def claim(
     if nothing_done:
         for name in _IDENTITY:
             (out / name).unlink(missing_ok=True)
-    for name, value in (("config.json", provenance.describe(config)), ("inputs.json", dict(inputs or {}))):
-        _require_same(out / name, value, free_to_change)
+    described: dict[str, tuple[object, Sequence[str]]] = {
+        "config.json": (provenance.describe(config), free_to_change),
+        "inputs.json": (dict(inputs or {}), ()),  # a file may lie elsewhere, and must be the same
+    }
+    for name, (value, free) in described.items():
+        _require_same(out / name, value, free)
+    for name, (value, _) in described.items():
         provenance.write_json(out / name, value)
     if (out / "environment.json").exists():
         with (out / "restarts.jsonl").open("a") as file:
@@ -106,7 +113,10 @@ def _require_same(path: Path, now: object, free_to_change: Sequence[str]) -> Non
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"found a {type(found).__name__}")
+        return found
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}): expected the JSON that an earlier call wrote. Put it back from a copy; or "

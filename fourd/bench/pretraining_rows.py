@@ -116,14 +116,17 @@ def _speed(batch: int, middle: float, low: float, high: float) -> str:
     return f"{batch / middle:.3g} ({batch / high:.3g} to {batch / low:.3g})"
 
 
+_BESIDE = "Ours begins with bytes, VideoMAE with colours that were normalised before. The loss fell on both."
+
+
 def _notes(rows: Sequence[PretrainingRow]) -> list[str]:
     first = rows[0]
     return [
         *(f"{name}: {about}." for name, about in ABOUT.items() if any(row.comparison == name for row in rows)),
         f"Steps of {first.batch} clips of {first.frames} frames of {first.resolution} pixels in {first.precision}, "
         f"forward, backward and AdamW, clips on the device; medians (and quartiles) of {first.rounds} rounds in turns. "
-        "Ours begins with bytes, VideoMAE with colours that were normalised before. The loss fell on both. GFLOP: "
-        "of the products that ran; what is the same for all clips of a step runs once.",
+        f"{_BESIDE if first.ratio is not None else 'VideoMAE was not measured. The loss fell.'} GFLOP: of the products "
+        "that ran; what is the same for all clips of a step runs once.",
         f"{first.machine}, {first.threads} threads; torch {first.torch}, transformers {first.transformers}; commit "
         f"{first.commit}; seed {first.seed}; `{first.command}`.",
     ]
@@ -140,7 +143,7 @@ def show(rows: Sequence[PretrainingRow], console: Console | None = None) -> None
     """Print the table and its notes."""
     console = console or Console()
     console.width = max(console.width, 120)
-    view = Table(title="pretraining: clips per second, ours by VideoMAE's", title_justify="left", title_style="bold")
+    view = Table(title="pretraining: clips per second", title_justify="left", title_style="bold")
     for title in _TITLES:
         view.add_column(title)
     for row in rows:

@@ -118,7 +118,10 @@ def _fault(path: Path, ranks: Ranks) -> str | None:
 
 def _fault_of_share(path: Path, ranks: Ranks) -> str | None:
     try:
-        digests: dict[str, str] = manifest.read(path)["sha256"]
+        content = manifest.read(path)
+        digests: dict[str, str] = content["sha256"]
+        if content["step"] != step_of(path):
+            return f"it was written after step {content['step']}, as its manifest says"
     except (ValueError, OSError) as error:
         return str(error)
     for name in sorted(digests)[ranks.rank :: ranks.size]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 
@@ -15,11 +18,17 @@ _BLOCK = 1 << 20
 class JsonLines:
     """Append records to a file, one a line, in the order of their steps."""
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        """Open a file, and cut off the records of steps after `last_step`; only those are read."""
+    def __init__(self, path: Path, last_step: int, of_every_step: bool = True) -> None:
+        """Open a file, and cut off the records of steps after `last_step`; only those are read.
+
+        of_every_step: each has one, so that it is told where the last ones are missing.
+        """
         path.touch()
         with path.open("r+b") as file:
-            file.truncate(_end_of(file, last_step))
+            end, found = _end_of(file, last_step)
+            file.truncate(end)
+        if of_every_step and found < last_step:
+            log.warning("%s ends with step %d: the lines of steps up to %d are lost", path, found, last_step)
         self._path = path
         self._file = path.open("a")
 
@@ -45,13 +54,13 @@ class JsonLines:
         self._file.close()
 
 
-def _end_of(file: BinaryIO, last_step: int) -> int:
-    """Find where the records of steps up to the last one end; a line torn by a kill lies beyond them."""
+def _end_of(file: BinaryIO, last_step: int) -> tuple[int, int]:
+    """Find where the records of steps up to the last one end, and the last of them; a torn line lies beyond them."""
     end = file.seek(0, os.SEEK_END)
     for start, line in _lines_backwards(file, end):
-        if line.endswith(b"\n") and _step_of(line) <= last_step:
-            return start + len(line)
-    return 0
+        if line.endswith(b"\n") and (step := _step_of(line)) <= last_step:
+            return start + len(line), int(step)
+    return 0, 0
 
 
 def _step_of(line: bytes) -> float:

@@ -50,7 +50,7 @@ class Telemetry:
         self.boards = [_Wandb(out, wandb, config or {})] if wandb else []
         self.metrics = JsonLines(out / "metrics.jsonl", first_step)
         self.ledger = JsonLines(out / "ledger.jsonl", first_step)
-        self.quarantine = JsonLines(out / "quarantine.jsonl", first_step)
+        self.quarantine = JsonLines(out / "quarantine.jsonl", first_step, of_every_step=False)
         self.boards.append(_TensorBoard(out / "tensorboard", first_step))
         self.progress = StepProgress(title, num_steps, first_step)
 

@@ -63,6 +63,7 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
             objective = _train_on(_Run(config, out, title, ranks, dataset, held_out, interruption, watchdog))
             watchdog.phase("finish", timeout_s=0.0)
             finish(objective, config, out, worth_showing(held_out, dataset), ranks)
+            ranks.first_does(interruption.over)
     return objective
 
 

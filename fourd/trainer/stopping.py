@@ -74,8 +74,11 @@ class Interruption:
         return bool(self._by)
 
     def begin(self) -> None:
-        """Forget what was asked of an earlier process."""
+        """Take back what an earlier process asked for; a request to stop, which may be meant for this one, stays."""
         self._requeue.unlink(missing_ok=True)
+
+    def over(self) -> None:
+        """Forget a request that came too late."""
         self._stop.unlink(missing_ok=True)
 
     def obeyed(self) -> None:

@@ -58,6 +58,5 @@ def take(out: Path, config: RunConfig, dataset: Dataset, held_out: Dataset | Non
 
 
 def _has_results(out: Path) -> bool:
-    """Tell whether a step was recorded or saved."""
-    metrics = out / "metrics.jsonl"
-    return (metrics.exists() and metrics.stat().st_size > 0) or any(out.glob("checkpoints/step_*"))
+    """Tell whether anything was saved: what was only recorded is done again by any call."""
+    return any(out.glob("checkpoints/*step_*")) or (out / "final").exists()
