@@ -8,9 +8,9 @@ import numpy as np
 
 from fourd.backbones import mean_pixel, video_vit
 from fourd.datasets import toy_world
+from fourd.demonstration import Presentation, StudyConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.optim import OptimConfig
-from fourd.study import Presentation, StudyConfig
 from fourd.tasks import action, box_tracking, camera_pose
 from fourd.tasks.action import ActionConfig
 from fourd.trainer import RunConfig

@@ -18,6 +18,7 @@ COMMANDS = {
     "pretrain": "pretrain a video transformer, on your own videos or on the embedded world",
     "probe": "learn readouts on a backbone, frozen or finetuned, and score them",
     "evaluate": "measure any encoders on a suite of tasks, frozen and finetuned, and compare them",
+    "study": "answer a question by experiment: pretrain what differs, measure it, show what the numbers support",
     "extract": "turn videos of any length, and images, into features",
     "data": "index, prepare and check the films to train on, and measure how fast they are read",
     "plan": "say how a model is trained on your GPUs: memory, speed, cost, before anything is bought",

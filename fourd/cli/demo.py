@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 
 from fourd.cli.report import show
+from fourd.demonstration import StudyConfig, draw_pictures, run_study
 from fourd.provenance import find
-from fourd.study import StudyConfig, draw_pictures, run_study
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 import tyro
 
 from fourd import provenance, results
+from fourd.demonstration import StudyConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.report import Story, terminal_table, write_report
 from fourd.report.summary import seeds_of
-from fourd.study import StudyConfig
 
 
 @dataclass(frozen=True)

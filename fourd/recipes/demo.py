@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from fourd.backbones import mean_pixel, video_vit
 from fourd.datasets.toy_world import CAMERA_MOTIONS, EVENT_ORDERS, OBJECT_MOTIONS, ToyWorldConfig
+from fourd.demonstration import Presentation, StudyConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.optim import OptimConfig
 from fourd.readout import ReadoutSize
-from fourd.study import Presentation, StudyConfig
 from fourd.tasks.action import ActionConfig
 from fourd.tasks.box_tracking import BoxTrackingConfig
 from fourd.tasks.camera_pose import CameraPoseConfig

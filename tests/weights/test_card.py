@@ -164,8 +164,8 @@ def test_a_folder_that_is_no_run_names_what_it_lacks(trained, tmp_path, name):
 def test_another_kind_of_run_is_refused(trained, tmp_path):
     backbone, out = trained
     other = copy_of(out, tmp_path)
-    provenance.write_json(other / "config.json", {"type": "fourd.study:StudyConfig"})
-    expected = r"describes 'fourd\.study:StudyConfig', expected 'fourd\.trainer\.config:RunConfig'"
+    provenance.write_json(other / "config.json", {"type": "fourd.demonstration:StudyConfig"})
+    expected = r"describes 'fourd\.demonstration:StudyConfig', expected 'fourd\.trainer\.config:RunConfig'"
     with pytest.raises(ValueError, match=expected):
         save_pretrained(backbone, tmp_path / "model", run=other)
 

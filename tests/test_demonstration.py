@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fourd import results, study
+from fourd import demonstration, results
 from fourd.datasets.toy_world import World, dataset
-from fourd.study import StudyConfig, draw_pictures, run_study
+from fourd.demonstration import StudyConfig, draw_pictures, run_study
 from tests.small_study import study as small_study
 from tests.small_study import tasks
 
@@ -18,13 +18,13 @@ from tests.small_study import tasks
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """List the runs that are trained."""
     titles: list[str] = []
-    fit = study.fit
+    fit = demonstration.fit
 
     def counted(config, out, title="train"):
         titles.append(title)
         return fit(config, out, title)
 
-    monkeypatch.setattr(study, "fit", counted)
+    monkeypatch.setattr(demonstration, "fit", counted)
     return titles
 
 
@@ -97,7 +97,7 @@ def test_a_stopped_study_goes_on(tmp_path, done, fits, monkeypatch):
     """Stopped within the second probe, it trains neither what is done nor the first probe again."""
     config = small_study()
     with monkeypatch.context() as patch:
-        patch.setattr(study.evaluate, "evaluate", stop_at(2, study.evaluate.evaluate))
+        patch.setattr(demonstration.evaluate, "evaluate", stop_at(2, demonstration.evaluate.evaluate))
         with pytest.raises(KeyboardInterrupt):
             run_study(config, tmp_path, range(1))
     assert fits == ["pretrain, seed 0", "probe video_vit (pretrained)", "probe video_vit (random)"]

@@ -1,0 +1,177 @@
+"""`fourd study`: a question, answered by arms that are pretrained, measured and compared; ends with a page."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, get_args
+
+import torch
+import tyro
+
+from fourd.benchmark.work import Means
+from fourd.provenance import find
+from fourd.study import Study
+from fourd.study.work import run_study
+
+Scale = Literal["tiny", "here", "gpu", "node"]
+_MODULES = ("fourd.recipes.ablations", "fourd.recipes.scaling")
+
+ABOUT = """Answer a question by experiment: pretrain what differs, measure it, and write down what the numbers support.
+
+Examples:
+  fourd study                                                             list the studies that come with fourd
+  fourd study my_lab.recipes:masking --out runs/masking --dry-run         how long it would take here
+  fourd study my_lab.recipes:masking --out runs/masking --seeds 0 1 2
+  fourd study my_lab.recipes:masking --out runs/masking --arms "tube 0.95" --seeds 3
+  fourd study my_lab.recipes:masking --scale gpu --out runs/masking_gpu --runs runs/pretrainings
+
+RECIPE is the dotted path of a function that returns a fourd.study.Study; it may take the scale: tiny (minutes), here (a
+small machine), gpu (one GPU), node (eight).
+
+The same command goes on where it was stopped; with more seeds or arms it does only what is missing. Any number of
+processes, on as many machines as see the folder, may work on one --out: each takes runs that no other holds. Arms of
+the same pretraining share its run, and studies do with the same --runs. What fails is listed, does not stop the
+others, and is tried again by the next call. With several GPUs here, a process is started for each.
+
+In --out at the end: report.html, table.md, plots, rows.parquet (every score of every clip), figures.parquet (every
+figure, with its interval and each seed), arms.parquet (what each arm cost with each seed)."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Hold what the command line says."""
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """Dotted path of a function that returns a Study, package.module:name."""
+    out: Path
+    """Folder of the study. The same command again does only what is missing."""
+    scale: Scale = "here"
+    """Which form of the recipe, if it has several."""
+    seeds: tuple[int, ...] = ()
+    """Of pretraining, random weights and readouts alike; those of the study by default."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms to work on; all by default. The page shows whatever is there."""
+    runs: Path | None = None
+    """Folder of the pretrainings, which several studies may share; by default within --out."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N; by default what the recipe says."""
+    processes: int = 0
+    """How many to start, each with runs and units of its own; by default one for each GPU, without a GPU one."""
+    num_workers: int = 0
+    """Processes that read clips ahead; by default as many as the recipe says."""
+    page: bool = True
+    """Show what is there at the end; not needed of a process that shares the work of another one."""
+    dry_run: bool = False
+    """Say what would be done and what it would take, and end."""
+
+
+def run(arguments: list[str]) -> None:
+    """Do what is missing of a study, and show it; without a recipe, list those that are there."""
+    if not arguments:
+        print(listed())
+        return
+    options = tyro.cli(Arguments, prog="fourd study", description=ABOUT, args=arguments)
+    study = study_of(options.recipe, options.scale)
+    if not study.command:
+        study = replace(study, command=shlex.join(["fourd", "study", *arguments]))
+    devices = devices_of(options)
+    with beside(arguments, options, devices[1:]):
+        outcome = run_study(
+            study,
+            options.out,
+            options.seeds,
+            Means(devices[0], options.num_workers),
+            arms=options.arms,
+            runs=options.runs,
+            dry_run=options.dry_run,
+            page=options.page,
+            say=lambda text: print(text, flush=True),
+        )
+    if outcome.reasons:
+        told = "\n".join(f"  {reason}" for reason in outcome.reasons)
+        raise ValueError(f"{len(outcome.reasons)} parts failed; the same command tries them again:\n{told}")
+
+
+def devices_of(options: Arguments) -> list[str]:
+    """Say on what each process works: one GPU after the other, or what `--device` says."""
+    if options.processes < 0:
+        raise ValueError(f"--processes is {options.processes}: expected 1 or more, or 0 for one on each GPU")
+    gpus = torch.cuda.device_count() if options.device == "auto" else 0
+    number = options.processes or max(gpus, 1)
+    return [f"cuda:{place % gpus}" if gpus > 1 else options.device for place in range(number)]
+
+
+@contextmanager
+def beside(arguments: list[str], options: Arguments, devices: Sequence[str]) -> Iterator[None]:
+    """Start further processes of the same command, which share its work; what they say is in `process_N.log`.
+
+    They are asked to end, and save, where this one does not come to its end.
+    """
+    if options.dry_run or not devices:
+        yield
+        return
+    threads = max((os.cpu_count() or 1) // (len(devices) + 1), 1)
+    torch.set_num_threads(threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = [_start(arguments, options.out, n, device, threads) for n, device in enumerate(devices, 2)]
+    try:
+        yield
+    except BaseException:
+        for process in started:
+            process.terminate()
+        raise
+    finally:
+        for process in started:
+            process.wait()
+
+
+def _start(arguments: list[str], out: Path, number: int, device: str, threads: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fourd", "study", *arguments, "--device", device, "--processes", "1", "--no-page"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (out / f"process_{number}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def study_of(dotted: str, scale: str) -> Study:
+    """Call the function at a dotted path, with the scale if it takes one."""
+    function = find(dotted)
+    takes_scale = "scale" in inspect.signature(function).parameters
+    study = function(scale=scale) if takes_scale else function()
+    if not isinstance(study, Study):
+        raise ValueError(f"recipe {dotted} returned a {type(study).__name__}; expected a fourd.study.Study")
+    return replace(study, scale=scale) if takes_scale and not study.scale else study
+
+
+def listed() -> str:
+    """List the recipes of studies that come with fourd, with what each asks."""
+    found = [
+        line for name in _MODULES if importlib.util.find_spec(name) for line in _recipes(importlib.import_module(name))
+    ]
+    told = "\n".join(found) if found else "  (none comes with this version: write a function that returns a Study)"
+    scales = ", ".join(get_args(Scale))
+    return f"studies, each at a scale of {scales}:\n\n{told}\n\nfourd study RECIPE --out FOLDER; fourd study --help"
+
+
+def _recipes(module: ModuleType) -> list[str]:
+    own = [value for name, value in vars(module).items() if not name.startswith("_") and _gives_study(value)]
+    return [f"  {module.__name__}:{one.__name__}\n      {_first_line(one)}" for one in own]
+
+
+def _gives_study(value: Any) -> bool:
+    returned = getattr(value, "__annotations__", {}).get("return")
+    return inspect.isfunction(value) and returned in (Study, "Study")
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]

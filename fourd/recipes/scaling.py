@@ -1,0 +1,94 @@
+"""Studies of size: does a larger model, or a longer training, know more of space and time?
+
+    fourd study fourd.recipes.scaling:first --out runs/first          # 20M parameters, half an hour of pretraining
+    fourd study fourd.recipes.scaling:ladder --out runs/ladder        # four sizes and more, two CPU cores
+
+Scales as in `fourd.recipes.ablations`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fourd.backbones import video_vit
+from fourd.backbones.video_vit import VideoViTConfig
+from fourd.recipes._worlds import Form, Scale, form_of, pretraining, simple_mae, suite
+from fourd.recipes.ablations import FROZEN, RANDOM
+from fourd.study import Arm, Claim, Plot, Study, Trend
+
+
+def first(scale: Scale = "here") -> Study:
+    """Pretrain a model of 20M parameters and ask it about depth: the seed's first experiment.
+
+    Here S sees 16 frames of 64 pixels, 3,000 steps of 32 clips; 75% are hidden, since 95% would leave 6 of 128 tokens.
+    """
+    form = form_of(scale)
+    if scale == "here":
+        encoder = replace(video_vit.small().at(64), position_init="sincos")
+        form = replace(form, encoder=encoder, rate=1e-3)
+    objective = simple_mae(form, mask_ratio=0.75, decoder_patch=(4, 16, 16), final_norm=True, decoder_bias=0.5)
+    objective = objective if scale == "here" else simple_mae(form)
+    run = pretraining(form, objective)
+    return Study(
+        name="first",
+        version=1,
+        question="Does a model of 20M parameters learn depth from hidden pixels?",
+        why="The smallest of the paper's sizes, on the smallest of worlds: what everything else stands on.",
+        arms=(
+            Arm(RANDOM, (("steps", 0),), form.encoder),
+            Arm("half", (("steps", form.steps // 2),), form.encoder, replace(run, steps=form.steps // 2)),
+            Arm("pretrained", (("steps", form.steps),), form.encoder, run),
+        ),
+        suite=suite(form),
+        wanted=FROZEN,
+        seeds=(0,),
+        plots=(Plot("steps"),),
+        claims=(
+            Claim("pretrained", RANDOM, expected="better"),
+            Claim("pretrained", "half", about="Twice as long", expected="better"),
+        ),
+        scale=scale,
+    )
+
+
+def ladder(scale: Scale = "here") -> Study:
+    """Pretrain a ladder of sizes on the same clips, and draw the paper's figure: each task against parameters."""
+    form = form_of(scale)
+    arms = []
+    for name, encoder in _sizes(scale, form).items():
+        own = replace(form, encoder=encoder, rate=_rate(form, encoder))
+        arms.append(Arm(name, (("size", name), ("weights", "pretrained")), encoder, pretraining(own, simple_mae(own))))
+        arms.append(Arm(f"{name} random", (("size", name), ("weights", "random")), encoder))
+    return Study(
+        name="ladder",
+        version=1,
+        question="Do larger models know more of space and time?",
+        why="The paper's claim: from 20M to 22B parameters every 4D task keeps getting better.",
+        arms=tuple(arms),
+        suite=suite(form),
+        wanted=FROZEN,
+        plots=(Plot("parameters", "weights", log_x=True), Plot("flop", "weights", log_x=True)),
+        claims=(Trend("parameters", (("weights", "pretrained"),), expected="better"),),
+        notes=("All sizes see the same clips equally often; the learning rate falls as the root of the width grows.",),
+        scale=scale,
+    )
+
+
+def _sizes(scale: Scale, form: Form) -> dict[str, VideoViTConfig]:
+    if scale in ("gpu", "node"):
+        side = form.pixels
+        sizes = {"S": video_vit.small, "B": video_vit.base, "L": video_vit.large}
+        sizes |= {"H": video_vit.huge} if scale == "node" else {}
+        return {name: size().at(side) for name, size in sizes.items()}
+    widths = ((64, 4), (96, 5), (128, 6)) if scale == "tiny" else ((64, 4), (96, 5), (192, 6), (256, 8), (384, 10))
+    return {
+        f"{width} x {depth}": replace(
+            form.encoder, width=width, depth=depth, num_heads=width // 32, mlp_width=4 * width
+        )
+        for width, depth in widths
+    }
+
+
+def _rate(form: Form, encoder: VideoViTConfig) -> float:
+    """Lower the rate as the root of the width grows (not from the paper)."""
+    return form.rate * min(1.0, (form.encoder.width / encoder.width) ** 0.5)

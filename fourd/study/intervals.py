@@ -1,0 +1,146 @@
+"""What may be said of figures that rest on several seeds and on groups of clips: a bootstrap over both.
+
+The test clips are the same for all seeds, so a draw takes seeds and groups of clips crosswise. Deviations of few drawn
+seeds from their mean are too small by sqrt((n - 1) / n), and are scaled up by that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from fourd.results import Average, Interval
+
+NUM_RESAMPLES = 2000
+"""Not from the paper."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Hold the scores of one cell: a row for each seed, a column for each clip; weight 0 where one is not defined."""
+
+    seeds: tuple[int, ...]
+    clip: np.ndarray
+    group: np.ndarray
+    score: Float[np.ndarray, "S C"]
+    weight: Float[np.ndarray, "S C"]
+
+    def only(self, seeds: Sequence[int], clips: np.ndarray) -> Scores:
+        """Keep some seeds and clips, in the order that is asked for."""
+        rows = [self.seeds.index(seed) for seed in seeds]
+        columns = np.searchsorted(self.clip, clips)
+        score, weight = self.score[rows][:, columns], self.weight[rows][:, columns]
+        return Scores(tuple(seeds), clips, self.group[columns], score, weight)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hold a figure with its 95% interval, and the same figure of each seed by itself."""
+
+    interval: Interval
+    by_seed: tuple[tuple[int, float], ...]
+
+    @property
+    def value(self) -> float:
+        """Give the figure, the mean over seeds."""
+        return self.interval.value
+
+    def negated(self) -> Estimate:
+        """Turn it round."""
+        own = self.interval
+        turned = Interval(-own.value, -own.high, -own.low, own.num_clips, own.num_groups, own.num_undefined)
+        return Estimate(turned, tuple((seed, -value) for seed, value in self.by_seed))
+
+
+def estimate(scores: Scores, average: Average) -> Estimate:
+    """Estimate the average of one cell."""
+    return contrast([(1.0, scores)], average)
+
+
+def difference(a: Scores, b: Scores, average: Average) -> Estimate:
+    """Estimate how much higher a scores than b, on the seeds and clips that both have."""
+    return contrast([(1.0, a), (-1.0, b)], average)
+
+
+def contrast(terms: Sequence[tuple[float, Scores]], average: Average, num_resamples: int = NUM_RESAMPLES) -> Estimate:
+    """Estimate a sum of averages, each times its coefficient, on the seeds and clips that all terms have.
+
+    All terms are drawn together: what makes a clip hard, or a seed lucky, for all of them cancels out. Raises
+    ValueError where they have no seed, or no clip with a weight, in common.
+    """
+    seeds, clips = shared([scores for _, scores in terms])
+    sides = [(coefficient, scores.only(seeds, clips)) for coefficient, scores in terms]
+    defined = np.all([(scores.weight > 0).all(0) for _, scores in sides], axis=0)
+    if not seeds or not defined.any():
+        raise ValueError(f"{len(seeds)} seeds and {int(defined.sum())} clips with a weight in common: expected some")
+    groups, member = np.unique(sides[0][1].group[defined], return_inverse=True)
+    counts, seed_weights = _group_draws(len(groups), num_resamples), _seed_draws(len(seeds), num_resamples)
+    by_seed = np.zeros(len(seeds))
+    drawn = np.zeros((num_resamples, len(seeds)))
+    for coefficient, scores in sides:
+        up, down = _group_sums(scores, defined, member, len(groups), average)
+        by_seed += coefficient * up.sum(1) / down.sum()
+        drawn += coefficient * (counts @ up.T) / (counts @ down)[:, None]
+    draws = (drawn * seed_weights).sum(1)
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(groups) > 1 else (-np.inf, np.inf)
+    num_clips = int(defined.sum())
+    largest = max(len(scores.clip) for _, scores in terms)
+    interval = Interval(float(by_seed.mean()), float(low), float(high), num_clips, len(groups), largest - num_clips)
+    return Estimate(interval, tuple(zip(seeds, by_seed.tolist(), strict=True)))
+
+
+def centred(parts: Sequence[Scores], average: Average) -> list[Estimate]:
+    """Estimate how far each of several cells is from their mean: what is left when what all share cancels out.
+
+    Raises as `contrast` does.
+    """
+    share = 1 / len(parts)
+    terms = [[(float(one is own) - share, one) for one in parts] for own in parts]
+    return [contrast(own, average) for own in terms]
+
+
+def shared(parts: Sequence[Scores]) -> tuple[list[int], np.ndarray]:
+    """Find the seeds and the clips that all have."""
+    seeds = sorted(set.intersection(*(set(scores.seeds) for scores in parts)))
+    clips = functools.reduce(lambda one, other: np.intersect1d(one, other, True), [scores.clip for scores in parts])
+    return seeds, clips
+
+
+def comparable(parts: Sequence[Scores]) -> bool:
+    """Say whether cells have a seed, and a clip with a weight, in common."""
+    seeds, clips = shared(parts)
+    sides = [scores.only(seeds, clips) for scores in parts]
+    return bool(seeds) and bool(np.all([(scores.weight > 0).all(0) for scores in sides], axis=0).any())
+
+
+def _group_sums(
+    scores: Scores, defined: np.ndarray, member: np.ndarray, num_groups: int, average: Average
+) -> tuple[Float[np.ndarray, "S G"], Float[np.ndarray, " G"]]:
+    """Add up weight * score for each seed, and weight, within each group; the weights are 1 for a clip mean."""
+    score = scores.score[:, defined]
+    weight = scores.weight[:, defined].mean(0) if average == "weighted_mean" else np.ones(score.shape[1])
+    up = np.stack([np.bincount(member, weight * row, minlength=num_groups) for row in score])
+    return up, np.bincount(member, weight, minlength=num_groups)
+
+
+@functools.lru_cache(maxsize=8)
+def _group_draws(num_groups: int, num_resamples: int) -> Float[np.ndarray, "draws G"]:
+    """Say how often each group is in each draw."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(num_groups, size=(num_resamples, num_groups)) + num_groups * np.arange(num_resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_groups)
+    return counts.reshape(num_resamples, num_groups).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=8)
+def _seed_draws(num_seeds: int, num_resamples: int) -> Float[np.ndarray, "draws S"]:
+    """Say how much each seed counts in each draw; alone it counts once."""
+    if num_seeds == 1:
+        return np.ones((num_resamples, 1))
+    rng = np.random.default_rng(1)
+    shares = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples) / num_seeds
+    return 1 / num_seeds + np.sqrt(num_seeds / (num_seeds - 1)) * (shares - 1 / num_seeds)

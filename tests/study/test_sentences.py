@@ -1,0 +1,94 @@
+"""Sentences say what rows hold: better, worse, no difference, and whether that is what was expected."""
+
+from __future__ import annotations
+
+import pytest
+
+from fourd.study import Best, Claim, Trend
+from fourd.study.sentences import sentence
+from tests.study.synthetic import figures, study
+
+
+def said(claim, gains, ratios=(0.5, 0.75, 0.9), **how):
+    return sentence(figures(study(ratios[: len(gains)]), gains, **how), claim)
+
+
+def test_more_is_better_for_one_metric_and_worse_for_the_other():
+    found = said(Claim("at 0.75", "at 0.5"), (0.0, 0.2))
+    assert {one.entry: one.verdict for one in found.findings} == {"camera_pose": "worse", "camera_motion": "better"}
+    assert found.text.startswith("at 0.75 against at 0.5: better on camera motion by 0.199 [0.183, 0.217] in 3 of 3")
+    assert found.text.endswith("; worse on camera pose by 0.198 [0.181, 0.214] in 3 of 3 seeds.")
+
+
+def test_what_differs_by_chance_is_not_called_a_difference():
+    found = said(Claim("at 0.75", "at 0.5"), (0.0, 0.0))
+    assert {one.verdict for one in found.findings} == {"equal"}
+    assert found.text.startswith("at 0.75 against at 0.5: no difference is shown on camera pose (")
+
+
+def test_a_difference_that_one_seed_does_not_have_is_not_shown():
+    found = said(Claim("at 0.75", "at 0.5"), (0.0, 0.2), seed_spread=1.2)
+    assert {one.verdict for one in found.findings} == {"equal"}
+
+
+def test_one_seed_speaks_for_its_clips_alone():
+    found = said(Claim("at 0.75", "at 0.5"), (0.0, 0.2), seeds=(4,))
+    assert {one.verdict for one in found.findings} == {"better", "worse"}
+    assert "seeds" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected", "told"),
+    [
+        (0.2, "better", "The paper says better: so it is here on camera motion."),
+        (-0.2, "better", "The paper says better: here the opposite on camera motion."),
+        (0.0, "better", "The paper says better: not shown here on camera motion."),
+        (0.0, "equal", "The paper says that there is no difference: none is shown here either on camera motion."),
+        (0.2, "equal", "The paper says that there is no difference: here there is one on camera motion."),
+    ],
+)
+def test_what_the_paper_says_stands_beside_it(gain, expected, told):
+    found = said(Claim("at 0.75", "at 0.5", "camera_motion", expected=expected), (0.0, gain))
+    assert found.text.endswith(told)
+
+
+def test_the_best_is_named_with_those_that_it_is_shown_to_beat():
+    claim = Best(("at 0.5", "at 0.75", "at 0.9"), "camera_motion", about="Of three")
+    clear = said(claim, (0.0, 0.3, 0.1)).text
+    assert clear == "Of three: Best on camera motion at 0.75 (0.215), shown better than all others."
+    close = said(claim, (0.0, 0.3, 0.3)).text
+    assert "shown better than at 0.5, not shown better than at" in close
+
+
+def test_the_best_that_was_expected_is_judged():
+    names = ("at 0.5", "at 0.75", "at 0.9")
+    same = said(Best(names, "camera_motion", expected="at 0.75", who="folklore"), (0.0, 0.3, 0.1)).text
+    assert "(folklore says the same)" in same
+    other = said(Best(names, "camera_motion", expected="at 0.5"), (0.0, 0.3, 0.1)).text
+    assert "(the paper says at 0.5; here it is worse than the best by 0.299 [0.283, 0.317] in 3 of 3 seeds)" in other
+    winner = "at 0.75" if "motion at 0.75" in said(Best(names, "camera_motion"), (0.3, 0.3, 0.1)).text else "at 0.5"
+    loser = {"at 0.75": "at 0.5", "at 0.5": "at 0.75"}[winner]
+    close = said(Best(names, "camera_motion", expected=loser), (0.3, 0.3, 0.1)).text
+    assert f"(the paper says {loser}, which is not shown to be worse)" in close
+
+
+def test_a_trend_is_told_with_its_direction_and_where_it_breaks():
+    rising = said(Trend("mask ratio", entry="camera_motion", expected="better"), (0.0, 0.1, 0.2))
+    assert [one.verdict for one in rising.findings] == ["better"]
+    assert rising.findings[0].gain.value == pytest.approx(0.2, abs=0.02)
+    assert "the same way at every step" in rising.text
+    assert rising.text.endswith("so it is here on camera motion.")
+    bent = said(Trend("mask ratio", entry="camera_motion"), (0.0, 0.4, 0.2))
+    assert "not at every step: best at 0.75" in bent.text
+    flat = said(Trend("mask ratio", entry="camera_motion"), (0.1, 0.1, 0.1))
+    assert [one.verdict for one in flat.findings] == ["equal"]
+
+
+def test_arms_that_share_no_seed_are_not_compared():
+    of = study((0.5, 0.75))
+    both = figures(of, (0.0, 0.2), seeds=(0,))
+    other = figures(of, (0.0, 0.2), seeds=(1,))
+    both._cells.update({key: scores for key, scores in other._cells.items() if key[1] == "at 0.75"})
+    found = sentence(both, Claim("at 0.75", "at 0.5"))
+    assert found.findings == ()
+    assert "not measured on the same seeds" in found.text
