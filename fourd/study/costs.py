@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -68,6 +69,12 @@ def flop_of_step(objective: ObjectiveConfig, batch_size: int, clip: ClipShape | 
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected 1 or more")
+    return _counted(objective, batch_size, clip)
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(objective: ObjectiveConfig, batch_size: int, clip: ClipShape | None) -> float:
+    """Count once what all seeds of an arm take."""
     native = native_input(objective) if clip is None else _taking(clip)
     return training_flop(objective, blank_batch(native, batch_size))
 
