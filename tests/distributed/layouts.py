@@ -36,7 +36,6 @@ LAYOUTS = {
     "copies": (2, ParallelConfig(shard=1)),
     "parts_full": (2, ParallelConfig(parts=2, recompute="full")),
     "compiled": (2, ParallelConfig(compile="yes")),
-    "compiled_selective": (1, ParallelConfig(compile="yes", recompute="selective")),
     "selective": (1, ParallelConfig(parts=2, recompute="selective", reshard=False)),
 }
 """Those after "two" go on from its checkpoint."""
