@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pyarrow.parquet as pq
-import torch
 import tyro
 from filelock import FileLock
 
@@ -23,6 +21,7 @@ from fourd.benchmark.story import tell
 from fourd.benchmark.suite import USES, Suite, Use
 from fourd.benchmark.units import Wanted
 from fourd.benchmark.work import Means
+from fourd.cli.beside import beside, devices_of
 from fourd.provenance import find
 from fourd.report.benchmark import headlines, markdown, print_benchmark, summary_table, write_benchmark
 from fourd.telemetry import duration
@@ -33,7 +32,7 @@ ABOUT = """Measure encoders on depth, points, boxes, camera pose and action, fro
 Examples:
   fourd evaluate --backbones mean_pixel dinov2-base runs/mine/final/model.safetensors --data /datasets --out runs/bench
   fourd evaluate --suite fourd.recipes.suites:toy_four_d --backbones mean_pixel video_vit:toy --out runs/toy_bench
-  torchrun --nproc-per-node 8 -m fourd evaluate --backbones 4ds-b-dist-e --data /datasets --out runs/bench
+  fourd evaluate --backbones 4ds-b-dist-e dinov2-base --data /datasets --out runs/bench --processes 8
 
 An encoder is a published name (python -c "import fourd; print(*fourd.names())"), a file or folder of weights, one of
 our backbones at a size (videomae:base) or a dotted path of a function that gives its config; the last two have random
@@ -71,11 +70,15 @@ class Arguments:
     rival: str = ""
     """Whom wins and failures are shown against; by default the next encoder of the list."""
     device: str = "auto"
-    """cpu, cuda, cuda:N; by default the GPU of this process where there is one."""
+    """cpu, cuda, cuda:N; by default a GPU where there is one."""
+    processes: int = 0
+    """How many to start, each with units of its own; by default one for each GPU, without a GPU one."""
     num_workers: int = 0
     """Processes that read clips ahead."""
     save_every: int = 200
     """Steps between checkpoints, from which a killed call goes on."""
+    page: bool = True
+    """Show what is there at the end; not needed of a process that shares the work of another one."""
     dry_run: bool = False
     """Say what would be done and what it would take, and end."""
 
@@ -86,14 +89,16 @@ def run(arguments: list[str]) -> None:
     suite = suite_of(options.suite, options.data)
     contenders = resolve(options.backbones)
     wanted = Wanted(options.use, options.readouts, options.depths, options.seeds, options.cache_features)
-    means = Means(_device(options.device), options.num_workers, options.save_every)
+    devices = devices_of(options.processes, options.device)
+    means = Means(devices[0], options.num_workers, options.save_every)
     out = options.out.resolve()
     matrix = lay_out(suite, contenders, wanted, out)
     seconds = _say_what_will_be_done(matrix, out, means)
     if options.dry_run:
         return
-    failed = run_matrix(matrix, out, means, seconds)
-    if unfinished(matrix.units, out) != list(matrix.units):  # something is there to be shown
+    with beside(["evaluate", *arguments], out, devices[1:]):
+        failed = run_matrix(matrix, out, means, seconds)
+    if options.page and unfinished(matrix.units, out) != list(matrix.units):  # something is there to be shown
         with FileLock(out / "show.lock"):
             _show(matrix, out, means, options, arguments)
     _end(failed)
@@ -138,12 +143,6 @@ def suite_of(dotted: str, data: Path) -> Suite:
     if not isinstance(suite, Suite):
         raise ValueError(f"--suite {dotted} returned a {type(suite).__name__}; expected a fourd.benchmark.Suite")
     return suite
-
-
-def _device(asked: str) -> str:
-    """Give each process of torchrun a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if asked == "auto" and rank and torch.cuda.is_available() else asked
 
 
 def _say_what_will_be_done(matrix: Matrix, out: Path, means: Means) -> list[float]:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args
 
-import torch
 import tyro
 
 from fourd.benchmark.work import Means
+from fourd.cli.beside import beside, devices_of
 from fourd.provenance import find
 from fourd.study import Study
 from fourd.study.work import run_study
@@ -63,7 +59,7 @@ class Arguments:
     arms: tuple[str, ...] = ()
     """Names of the arms to work on; all by default. The page shows whatever is there."""
     runs: Path | None = None
-    """Folder of the pretrainings, which several studies may share; by default within --out."""
+    """Folder of the pretrainings and their readouts, which several studies may share; by default within --out."""
     device: str = "auto"
     """cpu, cuda, cuda:N; by default what the recipe says."""
     processes: int = 0
@@ -85,8 +81,9 @@ def run(arguments: list[str]) -> None:
     study = study_of(options.recipe, options.scale)
     if not study.command:
         study = replace(study, command=shlex.join(["fourd", "study", *arguments]))
-    devices = devices_of(options)
-    with beside(arguments, options, devices[1:]):
+    devices = devices_of(options.processes, options.device)
+    others = () if options.dry_run else devices[1:]
+    with beside(["study", *arguments], options.out, others):
         outcome = run_study(
             study,
             options.out,
@@ -101,46 +98,6 @@ def run(arguments: list[str]) -> None:
     if outcome.reasons:
         told = "\n".join(f"  {reason}" for reason in outcome.reasons)
         raise ValueError(f"{len(outcome.reasons)} parts failed; the same command tries them again:\n{told}")
-
-
-def devices_of(options: Arguments) -> list[str]:
-    """Say on what each process works: one GPU after the other, or what `--device` says."""
-    if options.processes < 0:
-        raise ValueError(f"--processes is {options.processes}: expected 1 or more, or 0 for one on each GPU")
-    gpus = torch.cuda.device_count() if options.device == "auto" else 0
-    number = options.processes or max(gpus, 1)
-    return [f"cuda:{place % gpus}" if gpus > 1 else options.device for place in range(number)]
-
-
-@contextmanager
-def beside(arguments: list[str], options: Arguments, devices: Sequence[str]) -> Iterator[None]:
-    """Start further processes of the same command, which share its work; what they say is in `process_N.log`.
-
-    They are asked to end, and save, where this one does not come to its end.
-    """
-    if options.dry_run or not devices:
-        yield
-        return
-    threads = max((os.cpu_count() or 1) // (len(devices) + 1), 1)
-    torch.set_num_threads(threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    started = [_start(arguments, options.out, n, device, threads) for n, device in enumerate(devices, 2)]
-    try:
-        yield
-    except BaseException:
-        for process in started:
-            process.terminate()
-        raise
-    finally:
-        for process in started:
-            process.wait()
-
-
-def _start(arguments: list[str], out: Path, number: int, device: str, threads: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fourd", "study", *arguments, "--device", device, "--processes", "1", "--no-page"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with (out / f"process_{number}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def study_of(dotted: str, scale: str) -> Study:

@@ -11,7 +11,7 @@ values is from the paper unless it says so.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.benchmark.units import Wanted
@@ -22,8 +22,8 @@ from fourd.objectives.distillation import DistillationConfig
 from fourd.objectives.future_prediction import FuturePredictionConfig
 from fourd.objectives.latent_prediction import LatentPredictionConfig
 from fourd.objectives.video_mae import VideoMAEConfig
-from fourd.recipes._worlds import Form, Scale, clips, form_of, pretraining, simple_mae, suite
-from fourd.study import Arm, Best, Claim, Plot, Study, Trend, weights_of
+from fourd.recipes._worlds import FRAME_S, Form, Scale, clips, form_of, pretraining, simple_mae, suite
+from fourd.study import Arm, Best, Claim, Pick, Plot, Study, Trend, weights_of
 from fourd.study.costs import flop_of_step, steps_for
 from fourd.tokens import Triple, grid_of
 from fourd.types import ClipShape, ObjectiveConfig
@@ -41,13 +41,15 @@ def masking(scale: Scale = "here") -> Study:
     """Ask how much to hide, and whether at random or in tubes: 4 ratios x 2 patterns.
 
     The paper hides 95% at random; VideoMAE found tubes better. Frames have 10 x 10 patches or more, so that every cell
-    keeps a tube; how many tokens each keeps stands in its factors.
+    keeps a tube; how many tokens each keeps stands in its factors. The decoder's latents are the coarsest of the study
+    `decoder`, so that what is hidden decides what a step costs.
     """
     form = _with_patches(form_of(scale), 10)
+    latent = tuple(2 * side for side in form.encoder.patch)
     arms = [_random(form)]
     for pattern in ("random", "tube"):
         for ratio in MASK_RATIOS:
-            objective = simple_mae(form, mask_ratio=ratio, mask_pattern=pattern)
+            objective = simple_mae(form, mask_ratio=ratio, mask_pattern=pattern, decoder_patch=latent)
             kept = Mask(pattern, ratio).num_visible(_grid(form.encoder))  # type: ignore[arg-type]
             factors = (("mask ratio", ratio), ("pattern", pattern), ("tokens kept", kept))
             arms.append(Arm(f"{pattern} {ratio:g}", factors, form.encoder, pretraining(form, objective)))
@@ -275,37 +277,86 @@ def distillation(scale: Scale = "here") -> Study:
 
 
 def readouts(scale: Scale = "here") -> Study:
-    """Ask what attention readouts see that linear ones do not, and at which depth: one matrix of readouts."""
-    form = form_of(scale)
-    depths = (0.2, 0.4, 0.6, 0.8, 1.0)
-    return Study(
-        name="readouts",
-        version=1,
-        question="Which readout, and at which depth?",
-        why="A linear readout asks whether the answer lies there open; attention, whether it can be found.",
-        arms=(_random(form), Arm("pretrained", (), form.encoder, pretraining(form, simple_mae(form)))),
-        suite=replace(suite(form), readouts=("attention", "linear"), depths=depths),
-        wanted=Wanted(uses=("frozen",), readouts=("attention", "linear"), depths=depths),
-        plots=(Plot("depth", "readout"),),
-        claims=(),
-        scale=scale,
+    """Ask which readout finds most in the same features: the seed's third experiment.
+
+    Attention (the paper's), linear, attention after blocks of self-attention, and convolutions for what is asked of
+    each pixel.
+    """
+    kinds = ("linear", "attention_deep", "dense")
+    return _reading(
+        scale,
+        "readouts",
+        question="Which readout finds most in frozen features?",
+        why="A linear readout asks whether the answer lies there open; attention, whether it can be found. The paper "
+        "reads by attention.",
+        plots=(Plot("readout", "weights"),),
+        claims=tuple(
+            Claim(Pick(LEARNED, readout="attention"), Pick(LEARNED, readout=kind), expected=_PAPER_SAYS.get(kind, ""))
+            for kind in kinds
+        ),
+    )
+
+
+def depth(scale: Scale = "here") -> Study:
+    """Ask at which depth of the encoder the answers lie, for each task: one of the paper's open questions."""
+    return _reading(
+        scale,
+        "depth",
+        question="At which depth of the encoder do the answers lie?",
+        why="The paper reads the last features, or those at 95% of the depth, and does not say what others hold.",
+        plots=(Plot("depth", "weights"), Plot("depth", "readout", where=(("weights", "pretrained"),))),
+        claims=(
+            Trend("depth", (("weights", "pretrained"),)),
+            *(
+                Claim(Pick(LEARNED, depth=1.0), Pick(LEARNED, depth=depth), about=f"The end against {depth:g}")
+                for depth in DEPTHS[:-1]
+            ),
+        ),
     )
 
 
 def use(scale: Scale = "here") -> Study:
-    """Ask what finetuning adds to frozen features."""
-    form = form_of(scale)
-    return Study(
-        name="use",
-        version=1,
+    """Ask what finetuning adds to frozen features, and whether pretraining is still worth it then."""
+    learned, random = (Pick(name, use="finetuned") for name in (LEARNED, RANDOM))
+    return _reading(
+        scale,
+        "use",
         question="What does finetuning add to frozen features?",
         why="The paper reports both; a frozen backbone runs once for all tasks, a finetuned one for each.",
-        arms=(_random(form), Arm("pretrained", (), form.encoder, pretraining(form, simple_mae(form)))),
+        plots=(Plot("use", "weights"),),
+        claims=(
+            Claim(learned, Pick(LEARNED, use="frozen"), expected="better"),
+            Claim(Pick(LEARNED, use="frozen"), Pick(RANDOM, use="frozen"), expected="better"),
+            Claim(learned, random, about="When all learns along", expected="better"),
+            Claim(Pick(LEARNED, use="frozen"), random, about="Frozen, against all learned from labels alone"),
+        ),
+    )
+
+
+LEARNED = "SimpleMAE"
+DEPTHS = (0.4, 0.6, 0.8, 1.0)
+"""Fractions of an encoder's depth, as the official code counts: of six blocks after none, two, four and five."""
+_PAPER_SAYS: dict[str, Literal["better"]] = {"linear": "better"}
+
+
+def _reading(scale: Scale, name: str, **told: Any) -> Study:
+    """Describe a study of one matrix: every readout at every depth, frozen, and finetuned; each draws its own part."""
+    form = form_of(scale)
+    return Study(
+        name=name,
+        version=1,
+        arms=(
+            Arm(RANDOM, (("weights", "random"),), form.encoder),
+            Arm(LEARNED, (("weights", "pretrained"),), form.encoder, pretraining(form, simple_mae(form))),
+        ),
         suite=suite(form),
-        wanted=Wanted(uses=("frozen", "finetuned")),
-        plots=(Plot("use"),),
-        claims=(),
+        wanted=Wanted(
+            uses=("frozen", "finetuned"),
+            readouts=("attention", "linear", "attention_deep", "dense"),
+            depths=DEPTHS,
+        ),
         scale=scale,
+        **told,
     )
 
 
@@ -336,6 +387,36 @@ def clip_length(scale: Scale = "here") -> Study:
         plots=(Plot("frames", log_x=True),),
         claims=(Trend("frames"),),
         notes=("Each model saw as many frames in pretraining; all are asked about the longest clips.",),
+        scale=scale,
+    )
+
+
+def stride(scale: Scale = "here") -> Study:
+    """Ask how far apart in time the frames of pretraining should be; all are asked about the same clips.
+
+    What is paid for is equal: as many frames, over more or less time.
+    """
+    form = form_of(scale)
+    arms = [_random(form)]
+    for times in (0.5, 1.0, 2.0):
+        seconds = times * FRAME_S * form.encoder.num_frames
+        run = pretraining(form, simple_mae(form), data=clips(form, 0, form.num_clips, flip=True, duration_s=seconds))
+        factors = (("seconds between frames", times * FRAME_S),)
+        arms.append(Arm(f"{times:g} x the time", factors, form.encoder, run))
+    return Study(
+        name="stride",
+        version=1,
+        question="How far apart in time should the frames of pretraining be?",
+        why="The paper samples 16 frames with stride 2 and does not vary it.",
+        arms=tuple(arms),
+        suite=suite(form),
+        wanted=FROZEN,
+        plots=(Plot("seconds between frames", log_x=True),),
+        claims=(
+            Claim("0.5 x the time", "1 x the time", about="Half the time between frames"),
+            Claim("2 x the time", "1 x the time", about="Twice the time between frames"),
+        ),
+        notes=(f"All are asked about frames {FRAME_S} s apart.",),
         scale=scale,
     )
 

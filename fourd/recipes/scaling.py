@@ -13,7 +13,7 @@ from dataclasses import replace
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
 from fourd.recipes._worlds import Form, Scale, form_of, pretraining, simple_mae, suite
-from fourd.recipes.ablations import FROZEN, RANDOM
+from fourd.recipes.ablations import DEPTHS, FROZEN, RANDOM
 from fourd.study import Arm, Claim, Plot, Study, Trend
 
 
@@ -52,13 +52,21 @@ def first(scale: Scale = "here") -> Study:
 
 
 def ladder(scale: Scale = "here") -> Study:
-    """Pretrain a ladder of sizes on the same clips, and draw the paper's figure: each task against parameters."""
+    """Pretrain a ladder of sizes on the same clips, and draw the paper's figure: each task against parameters.
+
+    One size is also pretrained for half and a quarter of the steps, so that laws can be fitted along parameters,
+    operations and samples; what they leave over is shown. Features are read at several depths: where the answers lie
+    may change with size.
+    """
     form = form_of(scale)
+    sizes = _sizes(scale, form)
     arms = []
-    for name, encoder in _sizes(scale, form).items():
-        own = replace(form, encoder=encoder, rate=_rate(form, encoder))
-        arms.append(Arm(name, (("size", name), ("weights", "pretrained")), encoder, pretraining(own, simple_mae(own))))
-        arms.append(Arm(f"{name} random", (("size", name), ("weights", "random")), encoder))
+    for name, encoder in sizes.items():
+        arms.append(_rung(form, name, encoder, 1.0))
+        arms.append(Arm(f"{name} random", (("size", name), ("weights", "random"), _SIZES), encoder))
+    middle = list(sizes)[len(sizes) // 2]
+    arms += [_rung(form, middle, sizes[middle], share) for share in (0.5, 0.25)]
+    whole = (("weights", "pretrained"), _SIZES)
     return Study(
         name="ladder",
         version=1,
@@ -66,12 +74,33 @@ def ladder(scale: Scale = "here") -> Study:
         why="The paper's claim: from 20M to 22B parameters every 4D task keeps getting better.",
         arms=tuple(arms),
         suite=suite(form),
-        wanted=FROZEN,
-        plots=(Plot("parameters", "weights", log_x=True), Plot("flop", "weights", log_x=True)),
-        claims=(Trend("parameters", (("weights", "pretrained"),), expected="better"),),
+        wanted=replace(FROZEN, depths=DEPTHS),
+        plots=(
+            Plot("parameters", "weights", log_x=True, where=(_SIZES,)),
+            Plot("flop", "size", log_x=True, where=(("weights", "pretrained"),)),
+            Plot("depth", "size", where=whole),
+        ),
+        claims=(
+            Trend("parameters", whole, expected="better"),
+            Trend("share of the steps", (("size", middle), ("weights", "pretrained")), about=f"{middle}, longer"),
+        ),
         notes=("All sizes see the same clips equally often; the learning rate falls as the root of the width grows.",),
         scale=scale,
+        supplement="fourd.study.laws:supplement",
     )
+
+
+_SIZES = ("part", "sizes")
+"""The factor of the arms that differ in size alone."""
+
+
+def _rung(form: Form, name: str, encoder: VideoViTConfig, share: float) -> Arm:
+    """Describe one size, pretrained for a share of the steps."""
+    own = replace(form, encoder=encoder, rate=_rate(form, encoder))
+    factors = (("size", name), ("weights", "pretrained"), ("share of the steps", share))
+    factors += (_SIZES,) if share == 1.0 else ()
+    run = pretraining(own, simple_mae(own), steps=round(share * form.steps))
+    return Arm(name if share == 1.0 else f"{name}, {share:g} of the steps", factors, encoder, run)
 
 
 def _sizes(scale: Scale, form: Form) -> dict[str, VideoViTConfig]:

@@ -129,7 +129,7 @@ def draw(figures: Figures, plot: Plot, path: Path) -> bool:
     _legend(figure, axes[0])
     if plot.title:
         figure.suptitle(plot.title, fontsize=11)
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -192,10 +192,11 @@ def _name_axes(axes: Axes, plot: Plot, asked: Asked) -> None:
     axes.set_title(asked.title, fontsize=10)
     axes.set_xlabel("" if plot.x == "arm" else _UNITS.get(plot.x, plot.x.replace("_", " ")), fontsize=9)
     axes.set_ylabel(f"{asked.metric.name} {'↑' if asked.metric.higher_is_better else '↓'}", fontsize=9)
-    _plain(axes)
+    plain(axes)
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Give axes small numbers, a thin grid and no frame."""
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -208,7 +209,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
         figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure aside and put it in its place; the same figure is the same bytes."""
     aside = path.with_name(f".{path.name}.tmp")
     with matplotlib.rc_context({"svg.hashsalt": "fourd"}):
         figure.savefig(aside, format="png", dpi=120, metadata={"Software": None})
@@ -235,7 +237,7 @@ def draw_curves(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], path: P
     for axes in places[len(names) :]:
         axes.set_visible(False)
     _legend(figure, places[0])
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -259,4 +261,4 @@ def _curves(axes: Axes, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
         axes.set_yscale("log")
     axes.set_title(name.replace("_", " "), fontsize=10)
     axes.set_xlabel("samples", fontsize=9)
-    _plain(axes)
+    plain(axes)

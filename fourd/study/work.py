@@ -65,7 +65,7 @@ class Outcome:
 class Job:
     """Hold what a call works on: arms by seeds, where everything lies, and by which means.
 
-    out: folder of the study. runs: that of the pretrainings, which studies may share.
+    out: folder of the study. runs: that of the pretrainings and their readouts, which studies may share.
     """
 
     known: Runs
@@ -83,8 +83,9 @@ class Job:
 
     @property
     def evaluation(self) -> Path:
-        """Name the folder of the matrix."""
-        return self.out / "evaluation"
+        """Name the folder of the matrix, which studies of the same suite share as they share runs."""
+        suite = self.study.suite
+        return self.runs / "evaluation" / f"{suite.name}_{suite.fingerprint}"
 
 
 def run_study(
@@ -102,10 +103,10 @@ def run_study(
     """Do what is missing of a study and show all that is there: rows.parquet, arms.parquet, table.md, report.html.
 
     Any number of processes may work on one `out`. seeds: those of the study by default. arms: those to work on, and
-    those whose weights they need; all by default. runs: a folder of pretrainings that several studies share. dry_run:
-    say what would be done and how long it would take, and end. page: show what is there at the end. A run or a unit
-    that fails is reported and left to the next call. Raises ValueError for arms that are not there, or where `out`
-    holds another study or version.
+    those whose weights they need; all by default. runs: a folder of pretrainings and readouts that several studies
+    share. dry_run: say what would be done and how long it would take, and end. page: show what is there at the end. A
+    run or a unit that fails is reported and left to the next call. Raises ValueError for arms that are not there, or
+    where `out` holds another study or version.
     """
     out = out.resolve()
     chosen = tuple(study.arm(name) for name in arms) or study.arms
