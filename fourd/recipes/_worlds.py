@@ -32,7 +32,9 @@ FRAME_S = 0.0875
 """Time between frames: 8 of them last 0.7 s, as in the demo."""
 
 
-_TOY_READOUT = ReadoutSize(width=192, num_heads=3, query_width=192)
+_TOY_READOUT = ReadoutSize(width=192, num_heads=3, query_width=192, num_blocks=1)
+_QUICK = replace(video_vit.toy(), width=128, depth=4, num_heads=2, mlp_width=512)
+"""Of a million parameters: what two CPU cores train in two minutes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Form:
 
 FORMS: dict[Scale, Form] = {
     "tiny": Form(video_vit.toy_small(), 32, 60, 16, 128, 64, 40, 20),
-    "here": Form(video_vit.toy(), 64, 3000, 32, 4000, 2000, 800, 300),
+    "here": Form(_QUICK, 64, 2000, 32, 4000, 2000, 800, 300),
     "gpu": Form(
         video_vit.small().at(112), 112, 20_000, 256, 20_000, 4000, 1000, 2000, 3e-4, "rich", ReadoutSize(512, 8)
     ),

@@ -286,6 +286,7 @@ def readouts(scale: Scale = "here") -> Study:
     return _reading(
         scale,
         "readouts",
+        Wanted(uses=("frozen",), readouts=("attention", "linear", "attention_deep", "dense")),
         question="Which readout finds most in frozen features?",
         why="A linear readout asks whether the answer lies there open; attention, whether it can be found. The paper "
         "reads by attention.",
@@ -302,6 +303,7 @@ def depth(scale: Scale = "here") -> Study:
     return _reading(
         scale,
         "depth",
+        Wanted(uses=("frozen",), readouts=("attention", "linear"), depths=DEPTHS),
         question="At which depth of the encoder do the answers lie?",
         why="The paper reads the last features, or those at 95% of the depth, and does not say what others hold.",
         plots=(Plot("depth", "weights"), Plot("depth", "readout", where=(("weights", "pretrained"),))),
@@ -321,6 +323,7 @@ def use(scale: Scale = "here") -> Study:
     return _reading(
         scale,
         "use",
+        Wanted(uses=("frozen", "finetuned")),
         question="What does finetuning add to frozen features?",
         why="The paper reports both; a frozen backbone runs once for all tasks, a finetuned one for each.",
         plots=(Plot("use", "weights"),),
@@ -339,8 +342,8 @@ DEPTHS = (0.4, 0.6, 0.8, 1.0)
 _PAPER_SAYS: dict[str, Literal["better"]] = {"linear": "better"}
 
 
-def _reading(scale: Scale, name: str, **told: Any) -> Study:
-    """Describe a study of one matrix: every readout at every depth, frozen, and finetuned; each draws its own part."""
+def _reading(scale: Scale, name: str, wanted: Wanted, **told: Any) -> Study:
+    """Describe a study of one matrix of readouts; each asks for its part, and with the same `--runs` they share it."""
     form = form_of(scale)
     return Study(
         name=name,
@@ -350,11 +353,7 @@ def _reading(scale: Scale, name: str, **told: Any) -> Study:
             Arm(LEARNED, (("weights", "pretrained"),), form.encoder, pretraining(form, simple_mae(form))),
         ),
         suite=suite(form),
-        wanted=Wanted(
-            uses=("frozen", "finetuned"),
-            readouts=("attention", "linear", "attention_deep", "dense"),
-            depths=DEPTHS,
-        ),
+        wanted=wanted,
         scale=scale,
         **told,
     )
