@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fourd.weights.hub import save_pretrained as save_pretrained
     from fourd.weights.load import load as load
     from fourd.weights.load import load_depth as load_depth
+    from fourd.weights.load import names as names
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "load": "fourd.weights.load",
     "load_depth": "fourd.weights.load",
+    "names": "fourd.weights.load",
     "extract": "fourd.extraction",
     "ExtractConfig": "fourd.extraction",
     "save_pretrained": "fourd.weights.hub",

@@ -21,7 +21,7 @@ from fourd.study import Study
 from fourd.study.work import run_study
 
 Scale = Literal["tiny", "here", "gpu", "node"]
-_MODULES = ("fourd.recipes.ablations", "fourd.recipes.scaling")
+_MODULES = tuple(f"fourd.recipes.{name}" for name in ("ablations", "reading", "inputs", "scaling"))
 
 ABOUT = """Answer a question by experiment: pretrain what differs, measure it, and write down what the numbers support.
 

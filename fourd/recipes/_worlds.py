@@ -19,13 +19,14 @@ from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.optim import OptimConfig
 from fourd.readout import ReadoutSize
 from fourd.recipes.demo import FIRST_CHOICE_CLIP, FIRST_TEST_CLIP
+from fourd.results import Average
 from fourd.tasks.action import ActionConfig
 from fourd.tasks.box_tracking import BoxTrackingConfig
 from fourd.tasks.camera_pose import CameraPoseConfig
 from fourd.tasks.depth import DepthConfig
 from fourd.tasks.point_tracking import PointTrackingConfig
 from fourd.trainer import RunConfig
-from fourd.types import ClipShape, ObjectiveConfig
+from fourd.types import ClipShape, ObjectiveConfig, TaskConfig
 
 Scale = Literal["tiny", "here", "gpu", "node"]
 FRAME_S = 0.0875
@@ -135,22 +136,30 @@ def suite(form: Form, **changes: Any) -> Suite:
 
     changes: of the world that readouts learn and are tested on, such as another look.
     """
-    look: LookName = changes.get("look", form.look)
+    entries = entries_of(form, changes.get("look", form.look))
+    return suite_of(form, entries, tuple(entry.name for entry in entries), **changes)
+
+
+def entries_of(form: Form, look: LookName = "studio", suffix: str = "") -> tuple[Entry, ...]:
+    """Describe what is asked; suffix: of the names, where several readouts answer the same."""
     size, patch = form.readout, (2, 16, 16)
-    entries = (
-        _entry(DepthConfig("depth", size, output_patch=patch, near=0.1, far=30.0), "abs_rel", "weighted_mean"),
-        _entry(
-            PointTrackingConfig("point_tracking", size, num_tiles=1, num_octaves=6, position="offset"),
-            "average_jaccard_first",
-        ),
-        _entry(BoxTrackingConfig("box_tracking", size, num_octaves=6, position="offset"), "mean_iou", "weighted_mean"),
-        _entry(CameraPoseConfig("camera_pose", size), "pose_epe"),
-        _entry(ActionConfig("camera_motion", CAMERA_MOTIONS, size), "top_1"),
-        _entry(ActionConfig("shape", shapes_of(look), size), "top_1"),
+    box = BoxTrackingConfig("box_tracking" + suffix, size, num_octaves=6, position="offset")
+    point = PointTrackingConfig("point_tracking" + suffix, size, num_tiles=1, num_octaves=6, position="offset")
+    depth = DepthConfig("depth" + suffix, size, output_patch=patch, near=0.1, far=30.0)
+    return (
+        _entry(depth, TITLES["depth"], "abs_rel", "weighted_mean"),
+        _entry(point, TITLES["point_tracking"], "average_jaccard_first"),
+        _entry(box, TITLES["box_tracking"], "mean_iou", "weighted_mean"),
+        _entry(CameraPoseConfig("camera_pose" + suffix, size), TITLES["camera_pose"], "pose_epe"),
+        _entry(ActionConfig("camera_motion" + suffix, CAMERA_MOTIONS, size), TITLES["camera_motion"], "top_1"),
+        _entry(ActionConfig("shape" + suffix, shapes_of(look), size), TITLES["shape"], "top_1"),
     )
-    tasks = tuple(entry.name for entry in entries)
+
+
+def suite_of(form: Form, entries: tuple[Entry, ...], tasks: tuple[str, ...], **changes: Any) -> Suite:
+    """Measure some entries; tasks: of the embedded world, one for each."""
     exam = Exam(
-        name=f"toy_world_{look}",
+        name=f"toy_world_{changes.get('look', form.look)}",
         dataset="toy_world",
         train=clips(form, 0, form.num_train, tasks, **changes),
         test=clips(form, FIRST_TEST_CLIP, form.num_test, tasks, **changes),
@@ -173,9 +182,8 @@ def suite(form: Form, **changes: Any) -> Suite:
     )
 
 
-def _entry(task: Any, metric: str, average: Any = "clip_mean") -> Entry:
-    name = task.name
-    return Entry(task, name.replace("_", " "), TITLES[name], metric, average)
+def _entry(task: TaskConfig, question: str, metric: str, average: Average = "clip_mean") -> Entry:
+    return Entry(task, task.name.replace("_", " "), question, metric, average)
 
 
 def _optim(rate: float) -> OptimConfig:

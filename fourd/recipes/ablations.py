@@ -1,4 +1,4 @@
-"""Studies of what matters in pretraining and in reading out; each asks one question. `fourd study` runs them.
+"""Studies of what matters in pretraining: what is hidden, the decoder, the objective. `fourd study` runs them.
 
     fourd study fourd.recipes.ablations:masking --out runs/masking                # on two CPU cores
     fourd study fourd.recipes.ablations:masking --scale gpu --out runs/masking    # on one GPU
@@ -11,26 +11,28 @@ values is from the paper unless it says so.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
 
 from fourd.backbones.video_vit import VideoViTConfig
-from fourd.benchmark.units import Wanted
-from fourd.datasets.toy_world.draw import LookName
 from fourd.masks import Mask
 from fourd.objectives.contrastive import ContrastiveConfig
 from fourd.objectives.distillation import DistillationConfig
 from fourd.objectives.future_prediction import FuturePredictionConfig
 from fourd.objectives.latent_prediction import LatentPredictionConfig
 from fourd.objectives.video_mae import VideoMAEConfig
-from fourd.recipes._worlds import FRAME_S, Form, Scale, clips, form_of, pretraining, simple_mae, suite
-from fourd.study import Arm, Best, Claim, Pick, Plot, Study, Trend, weights_of
+from fourd.recipes._arms import FROZEN, LEARNED, RANDOM, random_arm
+from fourd.recipes._worlds import (
+    Form,
+    Scale,
+    clips,
+    form_of,
+    pretraining,
+    simple_mae,
+    suite,
+)
+from fourd.study import Arm, Best, Claim, Plot, Study, Trend, weights_of
 from fourd.study.costs import flop_of_step, steps_for
 from fourd.tokens import Triple, grid_of
 from fourd.types import ClipShape, ObjectiveConfig
-
-FROZEN = Wanted(uses=("frozen",))
-RANDOM = "random"
-"""The arm whose weights nobody trained."""
 
 # ----------------------------------------------------------------------------- what is hidden
 
@@ -46,7 +48,7 @@ def masking(scale: Scale = "here") -> Study:
     """
     form = _with_patches(form_of(scale), 10)
     latent = tuple(2 * side for side in form.encoder.patch)
-    arms = [_random(form)]
+    arms = [random_arm(form)]
     for pattern in ("random", "tube"):
         for ratio in MASK_RATIOS:
             objective = simple_mae(form, mask_ratio=ratio, mask_pattern=pattern, decoder_patch=latent)
@@ -89,10 +91,6 @@ def _grid(encoder: VideoViTConfig) -> Triple:
     return grid_of(encoder.num_frames, encoder.size, encoder.patch)
 
 
-def _random(form: Form, **factors: Any) -> Arm:
-    return Arm(RANDOM, tuple(factors.items()), form.encoder)
-
-
 # ----------------------------------------------------------------------------- the decoder
 
 
@@ -103,7 +101,7 @@ def decoder(scale: Scale = "here") -> Study:
     clips of 224 pixels. The shape is not from the paper; that it is coarse is.
     """
     form = _with_patches(form_of(scale), 2)
-    arms = [_random(form)]
+    arms = [random_arm(form)]
     pt, ph, pw = form.encoder.patch
     for shape in ((1, 1, 1), (2, 1, 1), (4, 1, 1), (2, 2, 2)):
         for blocks in (1, 2, 4):
@@ -144,7 +142,7 @@ def pixels(scale: Scale = "here") -> Study:
         version=1,
         question="Should the loss count hidden pixels alone, or all of them?",
         why="MAE and VideoMAE count hidden patches; latent tokens that are coarser than patches cover both kinds.",
-        arms=(_random(form), *arms),
+        arms=(random_arm(form), *arms),
         suite=suite(form),
         wanted=FROZEN,
         plots=(Plot("pixels"),),
@@ -180,13 +178,13 @@ def _all_objectives(form: Form) -> dict[str, ObjectiveConfig]:
     latent = LatentPredictionConfig(encoder, mask_ratio=0.75, momentum=0.99, **predictor)  # type: ignore[arg-type]
     contrast = ContrastiveConfig(encoder, hidden_width=2 * encoder.width, projected_width=64, queue_size=4096)
     return {
-        "SimpleMAE": simple_mae(form),
+        LEARNED: simple_mae(form),
         "VideoMAE": VideoMAEConfig(encoder, mask_ratio=0.75, num_decoder_blocks=2),
         "future": FuturePredictionConfig(
             encoder, decoder_patch=simple_mae(form).decoder_patch, final_norm=True, decoder_bias=0.5
         ),
         "V-JEPA": latent,
-        "SALT": replace(latent, teacher="frozen", teacher_weights=weights_of("SimpleMAE")),
+        "SALT": replace(latent, teacher="frozen", teacher_weights=weights_of(LEARNED)),
         "SimCLR": contrast,
         "MoCo": replace(contrast, form="moco"),
     }
@@ -204,7 +202,7 @@ def _loaded(form: Form, objective: ObjectiveConfig) -> Form:
 
 
 def _objectives(form: Form, scale: Scale, name: str, equal: str, steps: dict[str, int]) -> Study:
-    arms = [_random(form)]
+    arms = [random_arm(form)]
     for label, objective in _all_objectives(form).items():
         loaded = _loaded(form, objective)
         run = pretraining(form, objective, **({"steps": steps[label]} if steps else {}))
@@ -212,7 +210,7 @@ def _objectives(form: Form, scale: Scale, name: str, equal: str, steps: dict[str
         held_out = replace(data, first_index=run.held_out.first_index, num_clips=256, flip=False)  # type: ignore[union-attr]
         run = replace(run, data=data, held_out=replace(held_out, tasks=run.held_out.tasks))  # type: ignore[union-attr]
         arms.append(Arm(label, (("objective", label),), form.encoder, run))
-    others = [arm.name for arm in arms if arm.name not in (RANDOM, "SimpleMAE")]
+    others = [arm.name for arm in arms if arm.name not in (RANDOM, LEARNED)]
     return Study(
         name=name,
         version=1,
@@ -223,9 +221,9 @@ def _objectives(form: Form, scale: Scale, name: str, equal: str, steps: dict[str
         wanted=FROZEN,
         plots=(Plot("objective"), Plot("flop", "objective", log_x=True)),
         claims=(
-            *(Claim("SimpleMAE", other) for other in others),
-            Best(expected="SimpleMAE"),
-            *(Claim(label, RANDOM) for label in ("SimpleMAE", *others)),
+            *(Claim(LEARNED, other) for other in others),
+            Best(expected=LEARNED),
+            *(Claim(label, RANDOM) for label in (LEARNED, *others)),
         ),
         notes=("V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder.",),
         scale=scale,
@@ -268,179 +266,6 @@ def distillation(scale: Scale = "here") -> Study:
             Claim("taught, equal operations", "alone", expected="better"),
             Claim("taught, equal samples", "alone", expected="better"),
             Claim("teacher", "taught, equal samples"),
-        ),
-        scale=scale,
-    )
-
-
-# ----------------------------------------------------------------------------- how it is read out
-
-
-def readouts(scale: Scale = "here") -> Study:
-    """Ask which readout finds most in the same features: the seed's third experiment.
-
-    Attention (the paper's), linear, attention after blocks of self-attention, and convolutions for what is asked of
-    each pixel.
-    """
-    kinds = ("linear", "attention_deep", "dense")
-    return _reading(
-        scale,
-        "readouts",
-        Wanted(uses=("frozen",), readouts=("attention", "linear", "attention_deep", "dense")),
-        question="Which readout finds most in frozen features?",
-        why="A linear readout asks whether the answer lies there open; attention, whether it can be found. The paper "
-        "reads by attention.",
-        plots=(Plot("readout", "weights"),),
-        claims=tuple(
-            Claim(Pick(LEARNED, readout="attention"), Pick(LEARNED, readout=kind), expected=_PAPER_SAYS.get(kind, ""))
-            for kind in kinds
-        ),
-    )
-
-
-def depth(scale: Scale = "here") -> Study:
-    """Ask at which depth of the encoder the answers lie, for each task: one of the paper's open questions."""
-    return _reading(
-        scale,
-        "depth",
-        Wanted(uses=("frozen",), readouts=("attention", "linear"), depths=DEPTHS),
-        question="At which depth of the encoder do the answers lie?",
-        why="The paper reads the last features, or those at 95% of the depth, and does not say what others hold.",
-        plots=(Plot("depth", "weights"), Plot("depth", "readout", where=(("weights", "pretrained"),))),
-        claims=(
-            Trend("depth", (("weights", "pretrained"),)),
-            *(
-                Claim(Pick(LEARNED, depth=1.0), Pick(LEARNED, depth=depth), about=f"The end against {depth:g}")
-                for depth in DEPTHS[:-1]
-            ),
-        ),
-    )
-
-
-def use(scale: Scale = "here") -> Study:
-    """Ask what finetuning adds to frozen features, and whether pretraining is still worth it then."""
-    learned, random = (Pick(name, use="finetuned") for name in (LEARNED, RANDOM))
-    return _reading(
-        scale,
-        "use",
-        Wanted(uses=("frozen", "finetuned")),
-        question="What does finetuning add to frozen features?",
-        why="The paper reports both; a frozen backbone runs once for all tasks, a finetuned one for each.",
-        plots=(Plot("use", "weights"),),
-        claims=(
-            Claim(learned, Pick(LEARNED, use="frozen"), expected="better"),
-            Claim(Pick(LEARNED, use="frozen"), Pick(RANDOM, use="frozen"), expected="better"),
-            Claim(learned, random, about="When all learns along", expected="better"),
-            Claim(Pick(LEARNED, use="frozen"), random, about="Frozen, against all learned from labels alone"),
-        ),
-    )
-
-
-LEARNED = "SimpleMAE"
-DEPTHS = (0.4, 0.6, 0.8, 1.0)
-"""Fractions of an encoder's depth, as the official code counts: of six blocks after none, two, four and five."""
-_PAPER_SAYS: dict[str, Literal["better"]] = {"linear": "better"}
-
-
-def _reading(scale: Scale, name: str, wanted: Wanted, **told: Any) -> Study:
-    """Describe a study of one matrix of readouts; each asks for its part, and with the same `--runs` they share it."""
-    form = form_of(scale)
-    return Study(
-        name=name,
-        version=1,
-        arms=(
-            Arm(RANDOM, (("weights", "random"),), form.encoder),
-            Arm(LEARNED, (("weights", "pretrained"),), form.encoder, pretraining(form, simple_mae(form))),
-        ),
-        suite=suite(form),
-        wanted=wanted,
-        scale=scale,
-        **told,
-    )
-
-
-# ----------------------------------------------------------------------------- what is seen
-
-
-def clip_length(scale: Scale = "here") -> Study:
-    """Ask what longer clips do for tracking and pose: 4 to 64 frames at the same distance in time.
-
-    The paper's input has 16 frames and calls longer context unexplored.
-    """
-    form = form_of(scale)
-    lengths = (4, 8) if scale == "tiny" else (4, 8, 16, 32, 64)
-    arms = []
-    longest = replace(form, encoder=replace(form.encoder, num_frames=max(lengths)))
-    for length in lengths:
-        own = replace(form, encoder=replace(form.encoder, num_frames=length))
-        run = pretraining(own, simple_mae(own), batch_size=max(form.batch_size * 8 // length, 4))
-        arms.append(Arm(f"{length} frames", (("frames", length),), replace(own.encoder, native_size=False), run))
-    return Study(
-        name="clip_length",
-        version=1,
-        question="What do longer clips do for tracking and pose?",
-        why="The paper's models see 16 frames; it names longer context as unexplored.",
-        arms=tuple(arms),
-        suite=suite(longest),
-        wanted=FROZEN,
-        plots=(Plot("frames", log_x=True),),
-        claims=(Trend("frames"),),
-        notes=("Each model saw as many frames in pretraining; all are asked about the longest clips.",),
-        scale=scale,
-    )
-
-
-def stride(scale: Scale = "here") -> Study:
-    """Ask how far apart in time the frames of pretraining should be; all are asked about the same clips.
-
-    What is paid for is equal: as many frames, over more or less time.
-    """
-    form = form_of(scale)
-    arms = [_random(form)]
-    for times in (0.5, 1.0, 2.0):
-        seconds = times * FRAME_S * form.encoder.num_frames
-        run = pretraining(form, simple_mae(form), data=clips(form, 0, form.num_clips, flip=True, duration_s=seconds))
-        factors = (("seconds between frames", times * FRAME_S),)
-        arms.append(Arm(f"{times:g} x the time", factors, form.encoder, run))
-    return Study(
-        name="stride",
-        version=1,
-        question="How far apart in time should the frames of pretraining be?",
-        why="The paper samples 16 frames with stride 2 and does not vary it.",
-        arms=tuple(arms),
-        suite=suite(form),
-        wanted=FROZEN,
-        plots=(Plot("seconds between frames", log_x=True),),
-        claims=(
-            Claim("0.5 x the time", "1 x the time", about="Half the time between frames"),
-            Claim("2 x the time", "1 x the time", about="Twice the time between frames"),
-        ),
-        notes=(f"All are asked about frames {FRAME_S} s apart.",),
-        scale=scale,
-    )
-
-
-def domain_shift(scale: Scale = "here") -> Study:
-    """Ask what a pretraining on one look of the world is worth on another: the same scenes, other colours and light."""
-    form = replace(form_of(scale), look="rich")
-    looks: tuple[LookName, ...] = ("rich", "night", "clay")
-    arms = [_random(form)]
-    for look in looks:
-        own = replace(form, look=look)
-        arms.append(Arm(f"saw {look}", (("pretrained on", look),), form.encoder, pretraining(own, simple_mae(own))))
-    return Study(
-        name="domain_shift",
-        version=1,
-        question="Does pretraining on one look of the world help on another?",
-        why="Who has no films of their own world wants to know what others' are worth.",
-        arms=tuple(arms),
-        suite=suite(form, look="night"),
-        wanted=FROZEN,
-        plots=(Plot("pretrained on"),),
-        claims=(
-            Claim("saw night", "saw rich", about="On night, having seen it"),
-            Claim("saw rich", RANDOM, about="On night, having seen daylight"),
-            Claim("saw clay", RANDOM, about="On night, having seen no textures"),
         ),
         scale=scale,
     )

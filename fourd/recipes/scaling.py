@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViTConfig
+from fourd.recipes._arms import DEPTHS, FROZEN, RANDOM
 from fourd.recipes._worlds import Form, Scale, form_of, pretraining, simple_mae, suite
-from fourd.recipes.ablations import DEPTHS, FROZEN, RANDOM
 from fourd.study import Arm, Claim, Plot, Study, Trend
 
 
@@ -97,8 +97,8 @@ _SIZES = ("part", "sizes")
 def _rung(form: Form, name: str, encoder: VideoViTConfig, share: float) -> Arm:
     """Describe one size, pretrained for a share of the steps."""
     own = replace(form, encoder=encoder, rate=_rate(form, encoder))
-    factors = (("size", name), ("weights", "pretrained"), ("share of the steps", share))
-    factors += (_SIZES,) if share == 1.0 else ()
+    part = (_SIZES,) if share == 1.0 else ()
+    factors = (("size", name), ("weights", "pretrained"), ("share of the steps", share), *part)
     run = pretraining(own, simple_mae(own), steps=round(share * form.steps))
     return Arm(name if share == 1.0 else f"{name}, {share:g} of the steps", factors, encoder, run)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ def show(job: Job, failed: Sequence[FailedRun]) -> tuple[results.Rows | None, Pa
     costs = {(name, seed): _cost(job, study.arm(name), seed) for name, seed in there if (name, seed) in measured}
     gaps = [f"Not pretrained: {lost.run.title}: {lost.reason}." for lost in failed]
     gaps += _gaps(study, seeds, measured, unfinished(matrix.units, job.evaluation))
+    study = replace(study, notes=(*study.notes, *map(str, matrix.no_readouts)))
     written = pages.write(Figures(study, rows, costs), out, _curves(job, seeds), study.command, gaps)
     job.say(f"rows:  {out}/rows.parquet, {out}/figures.parquet, {out}/arms.parquet")
     job.say(f"table: {out}/table.md\npage:  {written}")

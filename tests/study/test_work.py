@@ -19,6 +19,7 @@ import pytest
 
 from fourd import results
 from fourd.backbones import video_vit
+from fourd.benchmark.units import Wanted
 from fourd.benchmark.work import Means
 from fourd.study import Arm, Outcome, Study, run_study, weights_of
 from fourd.study import runs as study_runs
@@ -129,6 +130,24 @@ def test_more_seeds_and_fewer_arms_keep_what_is_there(done, fits, tmp_path):
     assert {("mask 0.5", 2), ("mask 0.75", 0), ("mask 0.75", 1)} <= cells
     assert ("mask 0.75", 2) not in cells
     assert "mask 0.75 has no figures of seed 2." in (out / "report.html").read_text()
+
+
+def test_a_study_of_the_same_suite_shares_runs_and_readouts(tmp_path, fits):
+    two = dataclasses.replace(ablation(), seeds=(0,))
+    run_study(two, tmp_path / "one", runs=tmp_path / "runs", page=False)
+    assert len(fits) == 2
+    said: list[str] = []
+    other = dataclasses.replace(two, name="another", arms=two.arms[1:], claims=())
+    assert run_study(other, tmp_path / "other", runs=tmp_path / "runs", say=said.append).page is not None
+    assert "pretraining 0 s (0 runs), evaluation 0 s (0 units)" in said[0]
+    assert len(fits) == 2
+
+
+def test_a_readout_that_tasks_do_not_have_is_told_of_on_the_page(done):
+    out, _ = done
+    asked = Wanted(uses=("frozen",), readouts=("attention", "dense"), depths=(1.0,))
+    outcome = run_study(dataclasses.replace(ablation(), wanted=asked), out, (0,), arms=("mask 0.5",))
+    assert "no dense readout of camera_pose, camera_motion" in (outcome.page or Path()).read_text()
 
 
 def test_a_dry_run_says_what_would_be_done(tmp_path, fits):

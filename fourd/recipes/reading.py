@@ -1,0 +1,124 @@
+"""Studies of how features are read out: which readout, how wide, at which depth, frozen or finetuned.
+
+    fourd study fourd.recipes.reading:readouts --out runs/readouts --runs runs/pretrainings
+    fourd study fourd.recipes.reading:depth --out runs/depth --runs runs/pretrainings      # shares what is the same
+
+Scales as in `fourd.recipes.ablations`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from fourd.benchmark.units import Wanted
+from fourd.recipes._arms import DEPTHS, FROZEN, LEARNED, RANDOM, two_arms
+from fourd.recipes._worlds import Scale, entries_of, form_of, suite, suite_of
+from fourd.study import Claim, Pick, Plot, Study, Trend
+
+
+def readouts(scale: Scale = "here") -> Study:
+    """Ask which readout finds most in the same features: the seed's third experiment.
+
+    Attention (the paper's), linear, attention after blocks of self-attention, and convolutions for what is asked of
+    each pixel.
+    """
+    kinds = ("linear", "attention_deep", "dense")
+    return _reading(
+        scale,
+        "readouts",
+        Wanted(uses=("frozen",), readouts=("attention", "linear", "attention_deep", "dense")),
+        question="Which readout finds most in frozen features?",
+        why="A linear readout asks whether the answer lies there open; attention, whether it can be found. The paper "
+        "reads by attention.",
+        plots=(Plot("readout", "weights"),),
+        claims=tuple(
+            Claim(Pick(LEARNED, readout="attention"), Pick(LEARNED, readout=kind), expected=_PAPER_SAYS.get(kind, ""))
+            for kind in kinds
+        ),
+    )
+
+
+def readout_size(scale: Scale = "here") -> Study:
+    """Ask how wide an attention readout should be, for what the encoder knows to be found."""
+    form = form_of(scale)
+    entries, tasks = [], []
+    for share in (0.25, 0.5, 1.0, 2.0):
+        width, heads = round(form.readout.width * share), max(round(form.readout.num_heads * share), 1)
+        wide = replace(form, readout=replace(form.readout, width=width, num_heads=heads))
+        own = [entry for entry in entries_of(wide, form.look, f"_width_{width}") if entry.task.name.startswith(_SIZED)]
+        entries += own
+        tasks += [entry.name.rpartition("_width_")[0] for entry in own]
+    return Study(
+        name="readout_size",
+        version=1,
+        question="How wide should an attention readout be?",
+        why="The released readouts are 1,024 wide whatever the encoder; a readout that is too small hides what is "
+        "there, one that is too large learns by itself.",
+        arms=two_arms(form),
+        suite=suite_of(form, tuple(entries), tuple(tasks)),
+        wanted=FROZEN,
+        plots=(Plot("weights"),),
+        claims=(Claim(LEARNED, RANDOM),),
+        scale=scale,
+        supplement="fourd.recipes._readout_sizes:supplement",
+    )
+
+
+_SIZED = ("depth", "point_tracking", "camera_pose")
+"""The tasks whose readouts are made in several sizes."""
+
+
+def depth(scale: Scale = "here") -> Study:
+    """Ask at which depth of the encoder the answers lie, for each task: one of the paper's open questions."""
+    return _reading(
+        scale,
+        "depth",
+        Wanted(uses=("frozen",), readouts=("attention", "linear"), depths=DEPTHS),
+        question="At which depth of the encoder do the answers lie?",
+        why="The paper reads the last features, or those at 95% of the depth, and does not say what others hold.",
+        plots=(Plot("depth", "weights"), Plot("depth", "readout", where=(("weights", "pretrained"),))),
+        claims=(
+            Trend("depth", (("weights", "pretrained"),)),
+            *(
+                Claim(Pick(LEARNED, depth=1.0), Pick(LEARNED, depth=depth), about=f"The end against {depth:g}")
+                for depth in DEPTHS[:-1]
+            ),
+        ),
+    )
+
+
+def use(scale: Scale = "here") -> Study:
+    """Ask what finetuning adds to frozen features, and whether pretraining is still worth it then."""
+    learned, random = (Pick(name, use="finetuned") for name in (LEARNED, RANDOM))
+    return _reading(
+        scale,
+        "use",
+        Wanted(uses=("frozen", "finetuned")),
+        question="What does finetuning add to frozen features?",
+        why="The paper reports both; a frozen backbone runs once for all tasks, a finetuned one for each.",
+        plots=(Plot("use", "weights"),),
+        claims=(
+            Claim(learned, Pick(LEARNED, use="frozen"), expected="better"),
+            Claim(Pick(LEARNED, use="frozen"), Pick(RANDOM, use="frozen"), expected="better"),
+            Claim(learned, random, about="When all learns along", expected="better"),
+            Claim(Pick(LEARNED, use="frozen"), random, about="Frozen, against all learned from labels alone"),
+        ),
+    )
+
+
+_PAPER_SAYS: dict[str, Literal["better"]] = {"linear": "better"}
+
+
+def _reading(scale: Scale, name: str, wanted: Wanted, **told: Any) -> Study:
+    """Describe a study of one matrix of readouts; each asks for its part, and with the same `--runs` they share it."""
+    form = form_of(scale)
+    return Study(
+        name=name,
+        version=1,
+        arms=two_arms(form),
+        suite=suite(form),
+        wanted=wanted,
+        scale=scale,
+        **told,
+    )

@@ -1,0 +1,95 @@
+"""Every study that comes with fourd can be laid out at every scale, and is what its question says."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+
+from fourd.benchmark.units import without_readout
+from fourd.cli.study import Scale, listed, study_of
+from fourd.masks import Mask
+from fourd.provenance import find
+from fourd.recipes import ablations, inputs, reading, scaling
+from fourd.study.costs import flop_of_run, flop_of_step
+from fourd.tokens import grid_of
+
+NAMES = sorted(line.strip() for line in listed().splitlines() if line.startswith("  fourd.recipes."))
+
+
+def test_all_that_the_science_needs_is_there():
+    asked = {name.partition(":")[2] for name in NAMES}
+    assert asked >= {"masking", "decoder", "pixels", "objectives", "objectives_at_equal_flop", "distillation"}
+    assert asked >= {"readouts", "readout_size", "depth", "use", "clip_length", "stride", "image_encoders"}
+    assert asked >= {"domain_shift", "first", "ladder"}
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_can_be_laid_out(name: str, scale: str):
+    study = study_of(name, scale)
+    assert study.scale == scale
+    assert len(study.arms) > 1
+    assert study.claims
+    without_readout(study.suite, study.wanted)  # raises where nothing could be measured
+    if study.supplement:
+        assert callable(find(study.supplement))
+    with torch.device("meta"):
+        for arm in study.arms:
+            shape = arm.backbone.build().feature_shape(study.suite.exams[0].clip)
+            assert min(shape.t, shape.h, shape.w) > 0
+            if arm.pretraining is not None:
+                arm.pretraining.objective.build()
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_every_cell_of_the_masking_study_keeps_what_it_says(scale):
+    arms = [arm for arm in ablations.masking(scale).arms if arm.pretraining is not None]
+    assert len(arms) == 8
+    for arm in arms:
+        encoder = arm.pretraining.objective.backbone
+        grid = grid_of(encoder.num_frames, encoder.size, encoder.patch)
+        assert min(grid[1:]) >= 10
+        kept = Mask(arm.levels["pattern"], arm.levels["mask ratio"]).num_visible(grid)
+        assert arm.levels["tokens kept"] == kept > 0
+        hidden = 1 - kept / (grid[0] * grid[1] * grid[2])
+        assert hidden == pytest.approx(arm.levels["mask ratio"], abs=0.01)
+
+
+def test_equal_operations_are_equal():
+    runs = {a.name: a.pretraining for a in ablations.objectives_at_equal_flop("tiny").arms if a.pretraining}
+    spent = {name: flop_of_run(run) for name, run in runs.items()}
+    for name, flop in spent.items():
+        step = flop / runs[name].steps
+        assert abs(flop - spent["SimpleMAE"]) <= step, name
+    assert len(spent) == 7
+
+
+def test_a_taught_student_is_paid_for_its_teacher():
+    study = ablations.distillation("tiny")
+    alone, taught = (study.arm(name).pretraining for name in ("alone", "taught, equal operations"))
+    assert flop_of_run(taught) == pytest.approx(flop_of_run(alone), rel=0.05)
+    assert flop_of_step(taught.objective, 16) > flop_of_step(alone.objective, 16)
+
+
+def test_studies_of_reading_share_their_arms_and_suite():
+    one, other = reading.readouts("here"), reading.depth("here")
+    assert one.arms == other.arms == reading.use("here").arms
+    assert one.suite == other.suite
+
+
+def test_image_encoders_see_as_many_pixels():
+    study = inputs.image_encoders("here")
+    pixels = {}
+    for name in ("SimpleMAE", "SimpleMAE, frames"):
+        run = study.arm(name).pretraining
+        frames = run.data.num_frames * run.data.height * run.data.width
+        pixels[name] = run.steps * run.batch_size * frames, run.data.num_clips * frames
+    assert pixels["SimpleMAE"] == pixels["SimpleMAE, frames"]
+
+
+def test_the_ladder_has_four_sizes_and_a_size_of_several_lengths():
+    arms = [arm for arm in scaling.ladder("here").arms if arm.pretraining is not None]
+    assert len({arm.levels["size"] for arm in arms}) >= 4
+    assert len({arm.pretraining.steps for arm in arms}) == 3
