@@ -1,0 +1,49 @@
+"""Keep what a finished study found: its rows and tables in results/studies, its plots among the pictures of the docs.
+
+    python benchmarks/keep_study.py runs/masking runs/readouts
+
+Refuses a study that is not finished, or that was shown by code with uncommitted changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+_KEPT = {"rows.parquet": "parquet", "figures.parquet": "figures.parquet", "arms.parquet": "arms.parquet"}
+
+
+def keep(folder: Path) -> list[Path]:
+    """Copy what stays of one study; raise ValueError for one that is not to be kept yet."""
+    table = (folder / "table.md").read_text()
+    missing = [line for line in table.splitlines() if line.startswith("- missing: ")]
+    if missing:
+        raise ValueError(f"{folder}: {len(missing)} parts are missing, the first is {missing[0]!r}; run it to its end")
+    if json.loads((folder / "environment.json").read_text())["git"]["changed"]:
+        raise ValueError(f"{folder}: shown by code with uncommitted changes; commit them and run the command again")
+    results, pictures = _ROOT / "results/studies", _ROOT / "docs/images/studies"
+    results.mkdir(parents=True, exist_ok=True)
+    pictures.mkdir(parents=True, exist_ok=True)
+    pairs = [(folder / name, results / f"{folder.name}.{ending}") for name, ending in _KEPT.items()]
+    pairs += [(folder / "table.md", results / f"{folder.name}.md")]
+    drawn = sorted([*folder.glob("plot_*.png"), *folder.glob("law_*.png")])
+    pairs += [(path, pictures / f"{folder.name}_{path.stem}.png") for path in drawn]
+    for source, target in pairs:
+        shutil.copyfile(source, target)
+    return [target for _, target in pairs]
+
+
+def main() -> None:
+    """Keep the studies that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    for folder in parser.parse_args().folders:
+        for path in keep(folder):
+            print(path.relative_to(_ROOT))
+
+
+if __name__ == "__main__":
+    main()
