@@ -152,16 +152,20 @@ def _place(figures: Figures, arm: Arm, axis: str) -> float:
 
 def supplement(figures: Figures, out: Path) -> list[Supplement]:
     """Fit the loss and each task's score along parameters, operations and samples: a part of the page for each axis."""
-    return [_along(figures, out, axis, arms) for axis, arms in families(figures).items()]
+    parts = [_along(figures, out, axis, arms) for axis, arms in families(figures).items()]
+    return [part for part in parts if part is not None]
 
 
-def _along(figures: Figures, out: Path, axis: str, arms: Sequence[Arm]) -> Supplement:
+def _along(figures: Figures, out: Path, axis: str, arms: Sequence[Arm]) -> Supplement | None:
+    """Fit what all arms have along one axis; None where they have nothing in common yet."""
     arms = sorted(arms, key=lambda arm: _place(figures, arm, axis))
     xs = [_place(figures, arm, axis) for arm in arms]
     lines = {one: fit_log_line(xs, own, one) for one in figures.asked if (own := _scores(figures, one, arms))}
     losses = _losses(figures, arms)
     panels = [_panel(one, line) for one, line in lines.items()]
     panels += [_loss_panel(xs, losses)] if losses else []
+    if not panels:
+        return None
     picture = law_plots.draw(panels, _AXES[axis], out / f"law_{axis}.png")
     sentences = [_sentence(axis, one, line) for one, line in lines.items()]
     sentences += [_loss_sentence(axis, xs, losses)] if losses else []

@@ -82,3 +82,12 @@ def test_arms_that_lack_a_seed_are_fitted_by_those_that_all_have(tmp_path):
     del found.costs["at 0.1", 2]
     parts = laws.supplement(found, tmp_path)
     assert ["held-out loss follows" in "\n".join(part.sentences) for part in parts] == [True, True]
+
+
+def test_arms_that_share_nothing_yet_have_no_law(tmp_path):
+    found = sized()
+    found.costs = {
+        (name, seed): cost for (name, seed), cost in found.costs.items() if (name == "at 0.1") == (seed == 0)
+    }
+    found.asked = []
+    assert laws.supplement(found, tmp_path) == []
