@@ -67,6 +67,8 @@ class PlanConfig:
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise ValueError(f"--{name} is {getattr(self, name)}: expected {number} or more")
+        if self.batch % self.repeat:
+            raise ValueError(f"--batch is {self.batch} samples with --repeat {self.repeat}: expected a multiple of it")
         for name in ("clips", "network_gb_s", "decode_clips_per_s", "clip_mb", "gpu_memory_gb", "gpu_tflops", "price"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}: expected more than 0")

@@ -110,6 +110,7 @@ def test_what_cannot_be_planned_is_refused(options, complaint):
         ({"utilisation": 2.0}, "--utilisation is 2.0: expected a share"),
         ({"clips": 0.0}, "--clips is 0.0: expected more than 0"),
         ({"gpus": 0}, "--gpus is 0: expected 1 or more"),
+        ({"batch": 10, "repeat": 4}, "--batch is 10 samples with --repeat 4: expected a multiple"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(values, complaint):
