@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from fourd.backbones import dinov2, mean_pixel, siglip, video_vit, videomae, videomae_v2, vjepa2
+from fourd.backbones import dinov2, mean_pixel, siglip, video_vit, videomae, videomae_v2, vjepa2, windowed_vit
 from fourd.backbones._own_code import own_code
 from fourd.bench import BenchConfig, Row, backbones, bench_backbones, markdown, references, subjects, terminal_table
 from fourd.bench.backbones import build, golden_error, random_clips, relative_error, require_right, time_in_turns
@@ -29,7 +29,7 @@ from tests.contracts.discovery import find_plugins
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = [name.rpartition(".")[2] for name in find_plugins("fourd.backbones")]
-ALONE = ("mean_pixel", "video_vit", "videomae_v2")  # no code of others is run beside these
+ALONE = ("mean_pixel", "video_vit", "videomae_v2", "windowed_vit")  # no code of others is run beside these
 RIVALS = [name for name in PLUGINS if name not in ALONE]
 
 
@@ -77,7 +77,7 @@ def test_every_golden_error_is_small_and_only_the_floor_has_none(rows: list[Row]
     assert max(row.golden_error for row in rows if row.golden_error is not None) < 1e-5
     against = {row.backbone: row.golden_against for row in rows}
     assert {name for name, what in against.items() if what == OWN_CODE} == set(RIVALS)
-    assert {name for name, what in against.items() if what == ARRAYS} == {"video_vit", "videomae_v2"}
+    assert {name for name, what in against.items() if what == ARRAYS} == {"video_vit", "videomae_v2", "windowed_vit"}
     require_right(rows)
 
 
@@ -248,7 +248,7 @@ def test_own_code_that_takes_one_length_alone_says_so() -> None:
         golden_error(backbone, own_code(backbone), clips(backbone, frames=8))
 
 
-@pytest.mark.parametrize("module", [video_vit, mean_pixel, videomae_v2])
+@pytest.mark.parametrize("module", [video_vit, mean_pixel, videomae_v2, windowed_vit])
 def test_there_is_no_own_code_to_be_run_for_these(module: object) -> None:
     assert own_code(module.tiny().build()) is None
 
@@ -345,7 +345,7 @@ def test_a_folder_that_is_no_checkout_is_named(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------- arrays of public code
 
 
-@pytest.mark.parametrize("name", ["video_vit", "videomae_v2"])
+@pytest.mark.parametrize("name", ["video_vit", "videomae_v2", "windowed_vit"])
 def test_arrays_of_the_public_code_are_compared(name: str) -> None:
     found, expected = references.compare(name)
     assert found.shape == expected.shape

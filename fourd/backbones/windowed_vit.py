@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Shaped
 from torch import Tensor
 
+from fourd.backbones import video_vit
 from fourd.backbones.video_vit import VideoViT, VideoViTConfig
 from fourd.types import ClipShape, Features, FeatureShape, NativeInput
 
@@ -67,6 +68,11 @@ def by_frames(encoder: VideoViTConfig) -> WindowedViTConfig:
     return by_windows(replace(encoder, patch=(1, *encoder.patch[1:]), num_frames=1))
 
 
+def base() -> WindowedViTConfig:
+    """Describe B, given windows of its own 16 frames."""
+    return by_windows(video_vit.base())
+
+
 def tiny() -> WindowedViTConfig:
     """Describe an encoder that runs at once, for tests."""
-    return WindowedViTConfig(32, 4, 2, 64, patch=(2, 8, 8), num_frames=4, size=(32, 32))
+    return by_windows(video_vit.tiny())

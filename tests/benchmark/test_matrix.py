@@ -128,16 +128,17 @@ def test_a_unit_that_fails_leaves_the_others(tmp_path: Path):
     assert run_matrix(lay(tmp_path), tmp_path, Means()) == []
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
+def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     root = Path(__file__).resolve().parents[2]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([*COMMAND, str(out)], cwd=root, env=environment, start_new_session=True, **quiet)
+    return subprocess.Popen([*COMMAND, str(out), *more], cwd=root, env=environment, start_new_session=True, **quiet)
 
 
 def test_two_processes_share_the_work_and_give_the_same_rows(tmp_path: Path):
-    pair = [start(tmp_path / "two") for _ in range(2)]
-    assert [process.wait(240) for process in pair] == [0, 0]
+    assert start(tmp_path / "two", "--processes", "2").wait(240) == 0
+    assert "unit" in (tmp_path / "two/process_2.log").read_text()
+    assert not list((tmp_path / "two").glob("process_3.log"))
     assert start(tmp_path / "one").wait(240) == 0
     found = [in_order(results.read_rows(tmp_path / name / "rows.parquet").table) for name in ("one", "two")]
     assert found[0].equals(found[1])

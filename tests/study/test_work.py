@@ -143,10 +143,10 @@ def test_a_study_of_the_same_suite_shares_runs_and_readouts(tmp_path, fits):
     assert len(fits) == 2
 
 
-def test_a_readout_that_tasks_do_not_have_is_told_of_on_the_page(done):
-    out, _ = done
+def test_a_readout_that_tasks_do_not_have_is_told_of_on_the_page(done, tmp_path):
     asked = Wanted(uses=("frozen",), readouts=("attention", "dense"), depths=(1.0,))
-    outcome = run_study(dataclasses.replace(ablation(), wanted=asked), out, (0,), arms=("mask 0.5",))
+    study = dataclasses.replace(ablation(), wanted=asked)
+    outcome = run_study(study, tmp_path, (0,), arms=("mask 0.5",), runs=done[0] / "runs")
     assert "no dense readout of camera_pose, camera_motion" in (outcome.page or Path()).read_text()
 
 
