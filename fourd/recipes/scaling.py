@@ -25,7 +25,7 @@ def first(scale: Scale = "here") -> Study:
     form = form_of(scale)
     if scale == "here":
         encoder = replace(video_vit.small().at(64), position_init="sincos")
-        form = replace(form, encoder=encoder, rate=1e-3)
+        form = replace(form, encoder=encoder, steps=3000, rate=1e-3)
     objective = simple_mae(form, mask_ratio=0.75, decoder_patch=(4, 16, 16), final_norm=True, decoder_bias=0.5)
     objective = objective if scale == "here" else simple_mae(form)
     run = pretraining(form, objective)
