@@ -171,6 +171,38 @@ def objectives_at_equal_flop(scale: Scale = "here") -> Study:
     return _objectives(form, scale, "objectives_at_equal_flop", "operations", steps)
 
 
+def learning_rates(scale: Scale = "here") -> Study:
+    """Ask whether one learning rate for all decides which objective is best: a quarter of it stands beside it.
+
+    Runs at the whole rate are those of `objectives_at_equal_flop`.
+    """
+    study = objectives_at_equal_flop(scale)
+    learned = [arm for arm in study.arms if arm.pretraining is not None]
+    slower = [_at_a_quarter(arm) for arm in learned]
+    return replace(
+        study,
+        name="learning_rates",
+        question="Does one learning rate for all decide which objective is best?",
+        why="`objectives_at_equal_flop` trains all at the rate that suits SimpleMAE.",
+        arms=(random_arm(form_of(scale)), *(_with_rate(arm) for arm in (*learned, *slower))),
+        seeds=(0,),
+        plots=(Plot("learning rate", "objective", log_x=True),),
+        claims=(*(Claim(slow.name, arm.name) for slow, arm in zip(slower, learned, strict=True)), Best()),
+    )
+
+
+def _at_a_quarter(arm: Arm) -> Arm:
+    run = arm.pretraining
+    assert run is not None
+    optim = replace(run.optim, learning_rate=run.optim.learning_rate / 4)
+    return replace(arm, name=f"{arm.name}, a quarter", pretraining=replace(run, optim=optim))
+
+
+def _with_rate(arm: Arm) -> Arm:
+    rate = arm.pretraining.optim.learning_rate  # type: ignore[union-attr]
+    return replace(arm, factors=(*arm.factors, ("learning rate", rate)))
+
+
 def _all_objectives(form: Form) -> dict[str, ObjectiveConfig]:
     """Describe every objective for the same encoder; sizes of heads follow the encoder's."""
     encoder = form.encoder
@@ -225,7 +257,10 @@ def _objectives(form: Form, scale: Scale, name: str, equal: str, steps: dict[str
             Best(expected=LEARNED),
             *(Claim(label, RANDOM) for label in (LEARNED, *others)),
         ),
-        notes=("V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder.",),
+        notes=(
+            "V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder.",
+            "All have one learning rate; `fourd.recipes.ablations:learning_rates` asks what another would change.",
+        ),
         scale=scale,
     )
 

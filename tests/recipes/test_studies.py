@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -20,7 +21,15 @@ NAMES = sorted(line.strip() for line in listed().splitlines() if line.startswith
 
 def test_all_that_the_science_needs_is_there():
     asked = {name.partition(":")[2] for name in NAMES}
-    assert asked >= {"masking", "decoder", "pixels", "objectives", "objectives_at_equal_flop", "distillation"}
+    assert asked >= {
+        "masking",
+        "decoder",
+        "pixels",
+        "objectives",
+        "objectives_at_equal_flop",
+        "learning_rates",
+        "distillation",
+    }
     assert asked >= {"readouts", "readout_size", "depth", "use", "clip_length", "stride", "image_encoders"}
     assert asked >= {"domain_shift", "first", "ladder"}
 
@@ -64,6 +73,19 @@ def test_equal_operations_are_equal():
         step = flop / runs[name].steps
         assert abs(flop - spent["SimpleMAE"]) <= step, name
     assert len(spent) == 7
+
+
+def test_only_the_rate_differs_and_the_whole_one_is_that_of_the_comparison():
+    study, other = ablations.learning_rates("tiny"), ablations.objectives_at_equal_flop("tiny")
+    runs = {arm.name: arm.pretraining for arm in study.arms if arm.pretraining}
+    assert len(runs) == 14
+    for arm in other.arms:
+        if arm.pretraining is None:
+            continue
+        whole, quarter = runs[arm.name], runs[f"{arm.name}, a quarter"]
+        assert whole == arm.pretraining
+        optim = replace(quarter.optim, learning_rate=4 * quarter.optim.learning_rate)
+        assert replace(quarter, optim=optim) == whole
 
 
 def test_a_taught_student_is_paid_for_its_teacher():
