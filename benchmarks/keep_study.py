@@ -2,7 +2,8 @@
 
     python benchmarks/keep_study.py runs/masking runs/readouts
 
-Refuses a study that is not finished, or that was shown by code with uncommitted changes.
+Of the rows it keeps those of the metrics that figures are of. Refuses a study that is not finished, or that was
+shown by code with uncommitted changes.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fourd.results import read_rows, write_rows
+
 _ROOT = Path(__file__).resolve().parents[1]
-_KEPT = {"rows.parquet": "parquet", "figures.parquet": "figures.parquet", "arms.parquet": "arms.parquet"}
+_KEPT = {"figures.parquet": "figures.parquet", "arms.parquet": "arms.parquet", "table.md": "md"}
 
 
 def keep(folder: Path) -> list[Path]:
@@ -28,12 +34,18 @@ def keep(folder: Path) -> list[Path]:
     results.mkdir(parents=True, exist_ok=True)
     pictures.mkdir(parents=True, exist_ok=True)
     pairs = [(folder / name, results / f"{folder.name}.{ending}") for name, ending in _KEPT.items()]
-    pairs += [(folder / "table.md", results / f"{folder.name}.md")]
     drawn = sorted([*folder.glob("plot_*.png"), *folder.glob("law_*.png")])
     pairs += [(path, pictures / f"{folder.name}_{path.stem}.png") for path in drawn]
     for source, target in pairs:
         shutil.copyfile(source, target)
-    return [target for _, target in pairs]
+    return [_keep_rows(folder, results / f"{folder.name}.parquet"), *(target for _, target in pairs)]
+
+
+def _keep_rows(folder: Path, target: Path) -> Path:
+    shown = pq.read_table(folder / "figures.parquet", columns=["metric"])["metric"].unique()
+    rows = read_rows(folder / "rows.parquet")
+    write_rows(target, rows.table.filter(pc.is_in(rows.table["metric"], value_set=shown)), rows.metrics)
+    return target
 
 
 def main() -> None:
