@@ -87,35 +87,6 @@ class Line(Objective):
 
 
 @dataclass(frozen=True)
-class RuinedConfig(LineConfig):
-    """Describe a network whose weights go wrong with the first of some clips; the steps after it show that."""
-
-    ruining: tuple[str, ...] = ()
-
-    def build(self) -> Ruined:
-        return Ruined(self)
-
-
-class Ruined(Line):
-    """Lose nothing at the step that ruins the weights, and everything from then on, whatever the clips."""
-
-    def __init__(self, config: RuinedConfig) -> None:
-        super().__init__(config)
-        self.register_buffer("ruin", torch.zeros(()))
-
-    def forward(self, batch: Batch) -> Step:
-        step = super().forward(batch)
-        loss = torch.where(self.ruin > 0, torch.nan, step.loss)
-        if self.training:
-            self.ruin += bool(set(self.config.ruining) & set(batch.key))
-        return Step(loss, step.scalars)
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        super().init_weights(generator)
-        self.ruin.zero_()
-
-
-@dataclass(frozen=True)
 class AveragedConfig(LineConfig):
     """Describe a network that is taught by the running average of itself."""
 

@@ -47,11 +47,6 @@ def candidates(directory: Path) -> list[Path]:
     return sorted(named, key=step_of, reverse=True)
 
 
-def steps(directory: Path) -> list[int]:
-    """List the steps that there are checkpoints of, newest first; none is opened."""
-    return [step_of(path) for path in candidates(directory)]
-
-
 def make_private(directory: Path) -> None:
     """Make the folder of checkpoints, for its owner alone."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)

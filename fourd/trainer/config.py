@@ -73,10 +73,10 @@ class RunConfig:
     """Skip a step whose gradient is larger, on a logarithmic scale, than the recent ones' mean by so many deviations; 0
     skips only what is not finite. Not from the paper."""
     max_skipped: int = 3
-    """Where so many steps in a row were skipped, go back to a good checkpoint and leave their batches out; where that
-    leads there again, the hundred before them too. Not from the paper."""
+    """Where so many steps in a row were skipped, go back to the last good checkpoint and leave their batches out. Not
+    from the paper."""
     rollback_distance: int = 1000
-    """Stop where the run would go back a third time within so many steps. Not from the paper."""
+    """Stop where the run would go back again within so many steps. Not from the paper."""
     log_every: int = 10
     norms_every: int = 100
     """Steps between two looks at the norm of each layer's weights and of its last update."""

@@ -26,9 +26,9 @@ class Course:
         """Give the numbers of the batches of steps, made as they are asked for."""
         return _Numbers(self, steps)
 
-    def went_back(self, first: int, last_bad: int) -> Course:
-        """Leave out the batches of the steps `first` to `last_bad`, counted from 0."""
-        new = (self.batch_of(first), self.batch_of(last_bad))
+    def went_back(self, first_bad: int, last_bad: int) -> Course:
+        """Leave out the batches of the steps `first_bad` to `last_bad`, counted from 0."""
+        new = (self.batch_of(first_bad), self.batch_of(last_bad))
         others = [range_ for range_ in self.left_out if not (new[0] <= range_[0] and range_[1] <= new[1])]
         return Course(tuple(sorted([*others, new])), (*self.rollbacks, last_bad))
 

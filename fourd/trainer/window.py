@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fourd import checkpoint
 from fourd.loader import Loaded, Quarantined
 from fourd.optim import learning_rate
 from fourd.parallel import Ranks
@@ -20,9 +19,6 @@ from fourd.trainer.course import Course
 from fourd.trainer.stopping import RollBack
 
 _LEAST_CLIPS_JUDGED = 1000
-_BATCHES_BEFORE = 100
-"""How many batches before the first bad one are left out where leaving out the bad ones led there again: weights may go
-wrong some steps before a gradient shows it. As many as PaLM's (arXiv 2204.02311, section 5.1); not from the paper."""
 
 
 @dataclass(frozen=True)
@@ -128,23 +124,14 @@ class Window:
             )
 
     def _go_back(self, step: int, keys: tuple[str, ...]) -> None:
-        """Leave out the batches of the steps that were skipped; the second time those before them too; then stop."""
+        """Leave out the batches of the steps that were skipped, or stop."""
         first_bad, last_bad = step - self.in_a_row, step - 1  # counted from 0
-        lately = [bad for bad in self.course.rollbacks if last_bad - bad <= self.config.rollback_distance]
-        first = max(first_bad - _BATCHES_BEFORE, 0) if lately else first_bad
-        saved = self.ranks.from_first(checkpoint.steps(self.out / "checkpoints"))
-        if len(lately) > 1 or (saved and first < min(saved)):
+        before = self.course.rollbacks
+        if before and last_bad - before[-1] <= self.config.rollback_distance:
             raise FloatingPointError(
                 f"{self.in_a_row} steps in a row had a loss or a gradient that is not finite, or far larger than those "
                 f"before, the last of them step {step} on {keys[:3]}; no such step was applied. The run had gone back "
-                f"for the same reason at step {lately[-1] + 1}, and left out {self._left_out(lately)}. Lower "
+                f"for the same reason at step {before[-1] + 1}, and left those batches out. Lower "
                 "optim.learning_rate, or look at these clips; max_norm_sigmas says what is far larger"
             )
-        raise RollBack(first, self.course.went_back(first, last_bad))
-
-    def _left_out(self, lately: Sequence[int]) -> str:
-        """Say what was left out so far, and why no more of it is."""
-        if len(lately) > 1:
-            return f"those batches and the {_BATCHES_BEFORE} before"
-        kept = self.config.keep_checkpoints
-        return f"those batches; of the {kept} checkpoints that are kept none is {_BATCHES_BEFORE} steps older"
+        raise RollBack(first_bad, self.course.went_back(first_bad, last_bad))
