@@ -29,8 +29,8 @@ from fourd.trainer import RunConfig
 from fourd.types import ClipShape, ObjectiveConfig, TaskConfig
 
 Scale = Literal["tiny", "here", "gpu", "node"]
-FRAME_S = 0.0875
-"""Time between frames: 8 of them last 0.7 s, as in the demo."""
+FRAME_S = 0.1
+"""Time between frames: 8 of them last 0.7 s from the first to the last, as in the demo."""
 
 
 _TOY_READOUT = ReadoutSize(width=192, num_heads=3, query_width=192, num_blocks=1)
@@ -58,6 +58,7 @@ class Form:
     rate: float = 2e-3
     look: LookName = "studio"
     readout: ReadoutSize = _TOY_READOUT
+    few_tokens: bool = False
 
     @property
     def clip(self) -> ClipShape:
@@ -66,8 +67,8 @@ class Form:
 
 
 FORMS: dict[Scale, Form] = {
-    "tiny": Form(video_vit.toy_small(), 32, 60, 16, 128, 64, 40, 20),
-    "here": Form(_QUICK, 64, 2000, 32, 4000, 2000, 800, 300),
+    "tiny": Form(video_vit.toy_small(), 32, 60, 16, 128, 64, 40, 20, few_tokens=True),
+    "here": Form(_QUICK, 64, 2000, 32, 4000, 2000, 800, 300, few_tokens=True),
     "gpu": Form(
         video_vit.small().at(112), 112, 20_000, 256, 20_000, 4000, 1000, 2000, 3e-4, "rich", ReadoutSize(512, 8)
     ),
@@ -87,18 +88,22 @@ def form_of(scale: str) -> Form:
 def clips(form: Form, first: int, number: int, tasks: Sequence[str] = (), **changes: Any) -> ToyWorldConfig:
     """Describe clips of a form's world."""
     frames = form.encoder.num_frames
-    shape = {"num_frames": frames, "height": form.pixels, "width": form.pixels, "duration_s": FRAME_S * frames}
+    shape = {"num_frames": frames, "height": form.pixels, "width": form.pixels, "duration_s": lasting(frames)}
     return ToyWorldConfig(
         first_index=first, num_clips=number, tasks=tuple(tasks), **{**shape, "look": form.look, **changes}
     )
 
 
+def lasting(num_frames: int, apart_s: float = FRAME_S) -> float:
+    """Say how long a clip lasts, from its first frame to its last, in seconds; of one frame it means nothing."""
+    return round(apart_s * max(num_frames - 1, 1), 6)
+
+
 def simple_mae(form: Form, **changes: Any) -> SimpleMAEConfig:
-    """Describe SimpleMAE of a form's encoder: 75% hidden where clips are small, else the paper's."""
-    is_toy = form.encoder.width < video_vit.small().width
+    """Describe SimpleMAE of a form's encoder: 75% hidden where clips have few tokens, else the paper's."""
     pt, ph, pw = form.encoder.patch
-    toy = {"mask_ratio": 0.75, "decoder_patch": (2 * pt, ph, pw), "final_norm": True, "decoder_bias": 0.5}
-    return SimpleMAEConfig(form.encoder, **{**(toy if is_toy else {}), **changes})
+    own = {"mask_ratio": 0.75, "decoder_patch": (2 * pt, ph, pw), "final_norm": True, "decoder_bias": 0.5}
+    return SimpleMAEConfig(form.encoder, **{**(own if form.few_tokens else {}), **changes})
 
 
 def pretraining(form: Form, objective: ObjectiveConfig, **changes: Any) -> RunConfig:

@@ -66,10 +66,7 @@ def masking(scale: Scale = "here") -> Study:
         wanted=FROZEN,
         plots=(Plot("mask ratio", "pattern"),),
         claims=(
-            *(
-                Claim(f"random {ratio:g}", f"tube {ratio:g}", about=f"At {ratio:.0%} hidden", expected="better")
-                for ratio in MASK_RATIOS
-            ),
+            *(Claim(f"random {ratio:g}", f"tube {ratio:g}", about=f"At {ratio:.0%} hidden") for ratio in MASK_RATIOS),
             Best(tuple(f"random {ratio:g}" for ratio in MASK_RATIOS), expected="random 0.95"),
             Trend("mask ratio", (("pattern", "random"),)),
         ),
@@ -122,7 +119,7 @@ def decoder(scale: Scale = "here") -> Study:
         wanted=FROZEN,
         plots=(Plot("patches of a latent", "blocks"), Plot("flop", "patches of a latent", log_x=True)),
         claims=(
-            Claim("2x1x1, 2 blocks", "1x1x1, 2 blocks", about="Half as many latents", expected="equal"),
+            Claim("2x1x1, 2 blocks", "1x1x1, 2 blocks", about="Half as many latents"),
             Claim("2x2x2, 2 blocks", "2x1x1, 2 blocks", about="An eighth in place of half"),
             Claim("2x1x1, 4 blocks", "2x1x1, 1 blocks", about="Four blocks in place of one"),
         ),
@@ -208,7 +205,10 @@ def _all_objectives(form: Form) -> dict[str, ObjectiveConfig]:
     encoder = form.encoder
     predictor = {"num_predictor_blocks": 2, "predictor_width": encoder.width // 2, "predictor_heads": encoder.num_heads}
     latent = LatentPredictionConfig(encoder, mask_ratio=0.75, momentum=0.99, **predictor)  # type: ignore[arg-type]
-    contrast = ContrastiveConfig(encoder, hidden_width=2 * encoder.width, projected_width=64, queue_size=4096)
+    queue = min(4096, form.num_clips // 4)  # so short that a clip has left it before it comes again
+    contrast = ContrastiveConfig(
+        encoder, hidden_width=2 * encoder.width, projected_width=64, queue_size=queue, momentum=0.99
+    )
     return {
         LEARNED: simple_mae(form),
         "VideoMAE": VideoMAEConfig(encoder, mask_ratio=0.75, num_decoder_blocks=2),
@@ -258,7 +258,10 @@ def _objectives(form: Form, scale: Scale, name: str, equal: str, steps: dict[str
             *(Claim(label, RANDOM) for label in (LEARNED, *others)),
         ),
         notes=(
-            "V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder.",
+            "V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder; MoCo's "
+            "queue is a quarter of the clips, and averages keep 99% in a step, since runs are short.",
+            "SALT's teacher is the SimpleMAE run: with its operations (FLOP before) SALT has cost twice as much.",
+            "SimCLR and MoCo load films twice as long, for two clips of each.",
             "All have one learning rate; `fourd.recipes.ablations:learning_rates` asks what another would change.",
         ),
         scale=scale,

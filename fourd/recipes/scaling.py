@@ -26,9 +26,7 @@ def first(scale: Scale = "here") -> Study:
     if scale == "here":
         encoder = replace(video_vit.small().at(64), position_init="sincos")
         form = replace(form, encoder=encoder, steps=3000, rate=1e-3)
-    objective = simple_mae(form, mask_ratio=0.75, decoder_patch=(4, 16, 16), final_norm=True, decoder_bias=0.5)
-    objective = objective if scale == "here" else simple_mae(form)
-    run = pretraining(form, objective)
+    run = pretraining(form, simple_mae(form))
     return Study(
         name="first",
         version=1,
@@ -54,9 +52,9 @@ def first(scale: Scale = "here") -> Study:
 def ladder(scale: Scale = "here") -> Study:
     """Pretrain a ladder of sizes on the same clips, and draw the paper's figure: each task against parameters.
 
-    One size is also pretrained for half and a quarter of the steps, so that laws can be fitted along parameters,
-    operations and samples; what they leave over is shown. Features are read at several depths: where the answers lie
-    may change with size.
+    One size is also pretrained for a half, a quarter and an eighth of the steps, so that laws can be fitted along
+    parameters, operations and samples; what they leave over is shown. Features are read at several depths: where the
+    answers lie may change with size.
     """
     form = form_of(scale)
     sizes = _sizes(scale, form)
@@ -65,7 +63,7 @@ def ladder(scale: Scale = "here") -> Study:
         arms.append(_rung(form, name, encoder, 1.0))
         arms.append(Arm(f"{name} random", (("size", name), ("weights", "random"), _SIZES), encoder))
     middle = list(sizes)[len(sizes) // 2]
-    arms += [_rung(form, middle, sizes[middle], share) for share in (0.5, 0.25)]
+    arms += [_rung(form, middle, sizes[middle], share) for share in (0.5, 0.25, 0.125)]
     whole = (("weights", "pretrained"), _SIZES)
     return Study(
         name="ladder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import get_args
 
@@ -88,6 +89,31 @@ def test_only_the_rate_differs_and_the_whole_one_is_that_of_the_comparison():
         assert replace(quarter, optim=optim) == whole
 
 
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_sizes_and_lengths_differ_in_the_encoder_alone(scale):
+    """A size that decided how much is hidden once made the top of the ladder another objective."""
+    runs = [arm.pretraining for arm in scaling.ladder(scale).arms if arm.pretraining is not None]
+    student, teacher = (ablations.distillation(scale).arm(name).pretraining for name in ("alone", "teacher"))
+    for one, other in (*itertools.pairwise(runs), (student, teacher)):
+        assert replace(one.objective, backbone=other.objective.backbone) == other.objective
+        assert one.data == other.data
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_frames_are_as_far_apart_in_all_that_is_shown(scale):
+    studies = (inputs.clip_length(scale), ablations.objectives(scale))
+    worlds = [arm.pretraining.data for study in studies for arm in study.arms if arm.pretraining is not None]
+    worlds += [study.suite.exams[0].test for study in studies]
+    assert len({world.num_frames for world in worlds}) > 1
+    assert [world.duration_s / (world.num_frames - 1) for world in worlds] == pytest.approx([0.1] * len(worlds))
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_a_clip_has_left_the_queue_before_it_comes_again(scale):
+    run = ablations.objectives(scale).arm("MoCo").pretraining
+    assert run.batch_size < run.objective.queue_size <= run.data.num_clips // 4
+
+
 def test_a_taught_student_is_paid_for_its_teacher():
     study = ablations.distillation("tiny")
     alone, taught = (study.arm(name).pretraining for name in ("alone", "taught, equal operations"))
@@ -114,4 +140,4 @@ def test_image_encoders_see_as_many_pixels():
 def test_the_ladder_has_four_sizes_and_a_size_of_several_lengths():
     arms = [arm for arm in scaling.ladder("here").arms if arm.pretraining is not None]
     assert len({arm.levels["size"] for arm in arms}) >= 4
-    assert len({arm.pretraining.steps for arm in arms}) == 3
+    assert len({arm.pretraining.steps for arm in arms}) == 4
