@@ -2,8 +2,8 @@
 
     python benchmarks/keep_study.py runs/masking runs/readouts
 
-Of the rows it keeps those of the metrics that figures are of. Refuses a study that is not finished, or that was
-shown by code with uncommitted changes.
+Of the rows it keeps those of the metrics that figures are of. Refuses a study that is not finished (`--with-gaps` keeps
+it all the same, where a run diverged, say: its table names what is missing), or shown by code with uncommitted changes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 _KEPT = {"figures.parquet": "figures.parquet", "arms.parquet": "arms.parquet", "table.md": "md"}
 
 
-def keep(folder: Path) -> list[Path]:
+def keep(folder: Path, with_gaps: bool) -> list[Path]:
     """Copy what stays of one study; raise ValueError for one that is not to be kept yet."""
     table = (folder / "table.md").read_text()
     missing = [line for line in table.splitlines() if line.startswith("- missing: ")]
-    if missing:
+    if missing and not with_gaps:
         raise ValueError(f"{folder}: {len(missing)} parts are missing, the first is {missing[0]!r}; run it to its end")
-    if json.loads((folder / "environment.json").read_text())["git"]["changed"]:
+    if json.loads((folder / "shown.json").read_text())["git"]["changed"]:
         raise ValueError(f"{folder}: shown by code with uncommitted changes; commit them and run the command again")
     results, pictures = _ROOT / "results/studies", _ROOT / "docs/images/studies"
     results.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,10 @@ def main() -> None:
     """Keep the studies that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    for folder in parser.parse_args().folders:
-        for path in keep(folder):
+    parser.add_argument("--with-gaps", action="store_true", help="keep studies of which parts are missing")
+    options = parser.parse_args()
+    for folder in options.folders:
+        for path in keep(folder, options.with_gaps):
             print(path.relative_to(_ROOT))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 import shutil
@@ -233,9 +232,3 @@ def chosen_heads(path: Path, probe: Probe) -> list[int]:
         if cell not in best or figures[number] > figures[best[cell]]:
             best[cell] = number
     return sorted(best.values())
-
-
-def read_seconds(unit: AnyUnit, out: Path) -> float | None:
-    """Say how long a unit took, if it was done in one go."""
-    path = unit.folder(out) / "unit.json"
-    return float(json.loads(path.read_text())["seconds"]) if path.exists() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+log = logging.getLogger(__name__)
 
 
 def devices_of(processes: int, device: str) -> list[str]:
@@ -44,8 +47,10 @@ def beside(command: Sequence[str], out: Path, devices: Sequence[str]) -> Iterato
             process.terminate()
         raise
     finally:
-        for process in started:
-            process.wait()
+        for number, process in enumerate(started, 2):
+            if process.wait():
+                told = "process %d ended with exit code %d: see %s"
+                log.warning(told, number, process.returncode, out / f"process_{number}.log")
 
 
 def _start(command: Sequence[str], out: Path, number: int, device: str, threads: int) -> subprocess.Popen[bytes]:

@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> None:
     options = tyro.cli(Arguments, prog="fourd study", description=ABOUT, args=arguments)
     study = study_of(options.recipe, options.scale)
     if not study.command:
-        study = replace(study, command=shlex.join(["fourd", "study", *arguments]))
+        study = replace(study, command=_repeated(options))
     devices = devices_of(options.processes, options.device)
     others = () if options.dry_run else devices[1:]
     with beside(["study", *arguments], options.out, others):
@@ -98,6 +98,13 @@ def run(arguments: list[str]) -> None:
     if outcome.reasons:
         told = "\n".join(f"  {reason}" for reason in outcome.reasons)
         raise ValueError(f"{len(outcome.reasons)} parts failed; the same command tries them again:\n{told}")
+
+
+def _repeated(options: Arguments) -> str:
+    """Write the command that repeats all that a page shows; which seeds those are is added when it is made."""
+    scale = [] if options.scale == Arguments.scale else ["--scale", options.scale]
+    runs = [] if options.runs is None else ["--runs", str(options.runs)]
+    return shlex.join(["fourd", "study", options.recipe, *scale, "--out", str(options.out), *runs])
 
 
 def study_of(dotted: str, scale: str) -> Study:

@@ -174,10 +174,10 @@ class Study:
     """Describe a study in full.
 
     why: what makes the question worth asking, in a sentence or two. wanted: how every arm is measured; its seeds are
-    the study's. command: what repeats it; empty for the command line that was given. scale: which form of the recipe
-    it is. supplement: dotted path of a function that is given `fourd.study.figures.Figures` and the study's folder and
-    returns what else the page shows, `fourd.study.page.Supplement`s. References from one arm's pretraining to another's
-    weights are written by `weights_of`.
+    the study's. command: what repeats it, but for seeds other than its own; empty for that of the command line. scale:
+    which form of the recipe it is. supplement: dotted path of a function that is given `fourd.study.figures.Figures`
+    and the study's folder and returns what else the page shows, `fourd.study.page.Supplement`s. References from one
+    arm's pretraining to another's weights are written by `weights_of`.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""What may be said of figures that rest on several seeds and on groups of clips: a bootstrap over both.
+"""What may be said of figures that rest on several seeds and on groups of clips.
 
-The test clips are the same for all seeds, so a draw takes seeds and groups of clips crosswise. Deviations of few drawn
-seeds from their mean are too small by sqrt((n - 1) / n), and are scaled up by that.
+The test clips are the same for all seeds, so a draw takes seeds and groups of clips crosswise. Groups, of which there
+are many, are drawn with replacement. Of two or three seeds a bootstrap would be far too sure (of pure luck it finds a
+difference in a fifth of all cases); their mean is drawn from Student's distribution about what they gave.
 """
 
 from __future__ import annotations
@@ -138,9 +139,15 @@ def _group_draws(num_groups: int, num_resamples: int) -> Float[np.ndarray, "draw
 
 @functools.lru_cache(maxsize=8)
 def _seed_draws(num_seeds: int, num_resamples: int) -> Float[np.ndarray, "draws S"]:
-    """Say how much each seed counts in each draw; alone it counts once."""
+    """Say how much each seed counts in each draw; alone it counts once.
+
+    The counts add up to 1, and weighted sums of any figures of the seeds are their mean and, times its standard error,
+    draws of Student's t with `num_seeds - 1` degrees of freedom.
+    """
     if num_seeds == 1:
         return np.ones((num_resamples, 1))
-    rng = np.random.default_rng(1)
-    shares = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples) / num_seeds
-    return 1 / num_seeds + np.sqrt(num_seeds / (num_seeds - 1)) * (shares - 1 / num_seeds)
+    rng, free = np.random.default_rng(1), num_seeds - 1
+    directions = rng.normal(size=(num_resamples, num_seeds))
+    directions -= directions.mean(1, keepdims=True)
+    scale = np.sqrt(num_seeds * free * rng.chisquare(free, (num_resamples, 1)) / free)
+    return 1 / num_seeds + directions / scale

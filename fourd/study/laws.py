@@ -27,6 +27,8 @@ from fourd.study.tables import Grid
 
 FEWEST = 3
 """Arms that a law needs; with fewer there is nothing left over to judge it by. Not from the paper."""
+FEWEST_OF_LOSS = 4
+"""Arms that a power law with a floor needs, which has three numbers to be fitted. Not from the paper."""
 LOSS = "held_out_loss"
 _EXPONENTS = np.geomspace(0.02, 3.0, 400)
 _AXES = {"parameters": "parameters", "flop": "operations", "samples": "samples"}
@@ -91,11 +93,13 @@ def fit_log_line(xs: Sequence[float], scores: Sequence[Scores], asked: Asked) ->
 def fit_power_law(xs: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     """Fit a power law with a floor, which is not below zero, by least squares.
 
-    Raises ValueError for fewer than three different places.
+    Raises ValueError for fewer than four different places, where nothing would be left over to judge it by.
     """
     x, y = np.asarray(xs, dtype=np.float64), np.asarray(losses, dtype=np.float64)
-    if len(np.unique(x)) < FEWEST:
-        raise ValueError(f"a power law with a floor needs {FEWEST} places or more, found {np.unique(x).tolist()}")
+    if len(np.unique(x)) < FEWEST_OF_LOSS:
+        raise ValueError(
+            f"a power law with a floor needs {FEWEST_OF_LOSS} places or more, found {np.unique(x).tolist()}"
+        )
     centre = float(np.exp(np.log(x).mean()))
     fits = [_with_exponent(x / centre, y, exponent) for exponent in _EXPONENTS.tolist()]
     left = [float(((floor + scale * (x / centre) ** -exponent - y) ** 2).sum()) for floor, scale, exponent in fits]
@@ -161,7 +165,7 @@ def _along(figures: Figures, out: Path, axis: str, arms: Sequence[Arm]) -> Suppl
     arms = sorted(arms, key=lambda arm: _place(figures, arm, axis))
     xs = [_place(figures, arm, axis) for arm in arms]
     lines = {one: fit_log_line(xs, own, one) for one in figures.asked if (own := _scores(figures, one, arms))}
-    losses = _losses(figures, arms)
+    losses = _losses(figures, arms) if len(set(xs)) >= FEWEST_OF_LOSS else {}
     panels = [_panel(one, line) for one, line in lines.items()]
     panels += [_loss_panel(xs, losses)] if losses else []
     if not panels:

@@ -37,13 +37,18 @@ def write(
 ) -> Path:
     """Write arms.parquet, table.md, the plots and report.html, print the table, and return the page's path.
 
+    Pictures of an earlier call are taken away first: the study may draw others by now.
+
     run_folders: the name of an arm, and the folder of one of its runs. gaps: what is missing, in sentences.
     """
     study = figures.study
+    for picture in out.glob("*.png"):
+        picture.unlink()
     write_arms(figures, out / "arms.parquet")
     write_figures(figures, out / "figures.parquet")
     found, scores, costs = sentences(figures), grids(figures), cost_grid(figures)
-    facts = _facts(figures, out)
+    facts = _facts(figures, [folder for _, folder in run_folders])
+    provenance.write_json(out / "shown.json", provenance.environment())
     more = tuple(provenance.find(study.supplement)(figures, out)) if study.supplement else ()
     about = (*facts, ("intervals", intervals_explained(figures)), ("command", f"`{command}`"))
     all_tables = [scores[0], costs, *scores[1:], *(grid for one in more for grid in one.grids)]
@@ -94,17 +99,18 @@ def intervals_explained(figures: Figures) -> str:
         )
     few = " So few seeds say little of their spread: look at each of them." if len(seeds) < 5 else ""
     return (
-        f"Thin bars are 95% intervals of a bootstrap over {len(seeds)} seeds and over groups of test clips, {_THICK}; "
-        "small dots are the seeds. A difference counts as shown where its interval excludes zero and all seeds agree."
-        f"{few}"
+        f"Thin bars are 95% intervals over {len(seeds)} seeds (Student's t) and groups of test clips (bootstrap), "
+        f"{_THICK}; small dots are the seeds. A difference counts as shown where its interval excludes zero and all "
+        f"seeds agree.{few}"
     )
 
 
-def _facts(figures: Figures, out: Path) -> _Facts:
+def _facts(figures: Figures, run_folders: Sequence[Path]) -> _Facts:
     study = figures.study
-    environment: dict[str, Any] = json.loads((out / "environment.json").read_text())
-    git = environment["git"]
-    commit = (git["commit"] or "unknown")[:10] + (" (changed since)" if git["changed"] else "")
+    environment = provenance.environment()
+    trained = [json.loads((folder / "environment.json").read_text()) for folder in run_folders]
+    machines = sorted({_machine(one) for one in (*trained, environment)})
+    commits = sorted({_commit(one) for one in trained})
     shown = f"{figures.main_use}, {figures.main_readout} readout, depth {study.suite.table_depth:g}"
     return (
         ("study", f"{study.name}, version {study.version}" + (f", {study.scale}" if study.scale else "")),
@@ -112,9 +118,19 @@ def _facts(figures: Figures, out: Path) -> _Facts:
         ("seeds", ", ".join(map(str, sorted({seed for _, seed in figures.costs})))),
         ("suite", f"{study.suite.label}, constants {study.suite.fingerprint}"),
         ("the table shows", shown),
-        ("machine", environment["gpu"] or f"{environment['num_cpus']} CPU cores, {environment['processor']}"),
-        ("software", f"fourd {environment['fourd']}, torch {environment['torch']}, commit {commit}"),
+        ("machine" if len(machines) == 1 else "machines", "; ".join(machines)),
+        ("software", f"fourd {environment['fourd']}, torch {environment['torch']}, commit {_commit(environment)}"),
+        ("pretrained by", f"commit {', '.join(commits)}" if commits else "nothing here"),
     )
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    return str(environment["gpu"] or f"{environment['num_cpus']} CPU cores, {environment['processor']}")
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    git = environment["git"]
+    return (git["commit"] or "unknown")[:10] + (" (changed since)" if git["changed"] else "")
 
 
 def _page(out: Path, **shown: Study | Sequence[Sentence] | Sequence[Grid] | Any) -> Path:

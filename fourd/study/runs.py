@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +22,11 @@ from filelock import FileLock, Timeout
 from fourd import provenance
 from fourd.benchmark.work import Means
 from fourd.media import UnreadableVideo
-from fourd.study.config import Arm, Study, referred
+from fourd.study.config import Arm, Study, referred, texts_of
 from fourd.telemetry import duration
 from fourd.trainer import FREE_TO_CHANGE, RunConfig, fit
 from fourd.types import DatasetConfig
+from fourd.weights.starting import identity
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ class Runs:
             assert arm.pretraining is not None
             config = rewritten(arm.pretraining, lambda name: "run:" + self.slug(self.study.arm(name)))
             clips = [self._clips_of(data) for data in (config.data, config.held_out) if data is not None]
-            parts = json.dumps([_decisive(provenance.describe(config)), clips], sort_keys=True)
+            parts = json.dumps([_decisive(provenance.describe(config)), clips, *_files_of(config)], sort_keys=True)
             kind = type(config.objective).__module__.rpartition(".")[2]
             self._slugs[arm.name] = f"{kind}_{hashlib.sha256(parts.encode()).hexdigest()[:10]}"
         return self._slugs[arm.name]
@@ -142,6 +144,12 @@ class Runs:
         if described not in self._clips:
             self._clips[described] = data.build().fingerprint
         return self._clips[described]
+
+
+def _files_of(config: RunConfig) -> list[str]:
+    """Name the content of the files that a run starts from: another file under the same name is another run."""
+    named = dict.fromkeys(text for text in (config.init, *texts_of(config.objective)) if os.sep in text)
+    return [identity(text) for text in named if Path(text).exists()]
 
 
 def _decisive(described: Any, path: str = "") -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fourd.study.config import AnyClaim, Best, Claim, Pick, Trend
 from fourd.study.figures import Asked, Figures
-from fourd.study.intervals import Estimate, Scores, comparable, contrast, difference
+from fourd.study.intervals import Estimate, Scores, comparable, contrast, difference, estimate, shared
 
 Verdict = Literal["better", "worse", "equal"]
 
@@ -54,7 +54,8 @@ def amount(gain: Estimate, sign: str = "+") -> str:
     spread = f"[{own.low:{sign}.3g}, {own.high:{sign}.3g}]" if math.isfinite(own.low) else "[no interval: one group]"
     seeds = len(gain.by_seed)
     with_it = sum(value * own.value > 0 for _, value in gain.by_seed)
-    return f"{own.value:{sign}.3g} {spread}" + (f" in {with_it} of {seeds} seeds" if seeds > 1 else "")
+    told = f"in {with_it} of {seeds} seeds" if seeds > 1 else f"in seed {gain.by_seed[0][0]} alone"
+    return f"{own.value:{sign}.3g} {spread} {told}"
 
 
 def sentences(figures: Figures) -> list[Sentence]:
@@ -160,7 +161,7 @@ def _of_best(figures: Figures, claim: Best, asked: Sequence[Asked]) -> Sentence:
     told: list[str] = []
     findings: list[Finding] = []
     for one in asked:
-        values = {name: found.value for name in names if (found := figures.estimate(one, Pick(name))) is not None}
+        values = _on_shared(figures, one, names)
         if len(values) < 2:
             continue
         ranked = sorted(values, key=lambda name: -one.gain * values[name])
@@ -170,6 +171,15 @@ def _of_best(figures: Figures, claim: Best, asked: Sequence[Asked]) -> Sentence:
     if not told:
         return Sentence(_begun(claim, "Fewer than two arms are measured yet."))
     return Sentence(_begun(claim, "Best on " + "; on ".join(told) + "."), tuple(findings))
+
+
+def _on_shared(figures: Figures, asked: Asked, names: Sequence[str]) -> dict[str, float]:
+    """Give the figure of each arm on the seeds and clips that all have: means over different seeds do not rank."""
+    found = {name: scores for name in names if (scores := figures.scores(asked, Pick(name))) is not None}
+    if not found or not comparable(list(found.values())):
+        return {}
+    seeds, clips = shared(list(found.values()))
+    return {name: estimate(scores.only(seeds, clips), asked.average).value for name, scores in found.items()}
 
 
 def _best_on(figures: Figures, asked: Asked, ranked: Sequence[str], value: float) -> tuple[str, list[Finding]]:

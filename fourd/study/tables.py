@@ -33,7 +33,7 @@ class Grid:
     heads: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
-    """Line and column of the best figures."""
+    """Line and column of the best figures, of the lines that have all seeds."""
 
 
 def figure_text(found: Estimate | None) -> str:
@@ -61,15 +61,17 @@ def grids(figures: Figures) -> list[Grid]:
 def _scores(figures: Figures, title: str, picks: Sequence[tuple[Arm, Pick]]) -> Grid:
     factors = figures.study.factor_names
     heads = ("arm", *factors, "seeds", *(f"{one.title}: {one.headline}" for one in figures.asked))
-    lines, values = [], []
+    lines, values, held = [], [], []
     for arm, pick in picks:
         found = [figures.estimate(one, pick) for one in figures.asked]
         seeds = sorted({seed for one in found if one is not None for seed, _ in one.by_seed})
         levels = [_level_text(arm.levels.get(name)) for name in factors]
         lines.append((arm.name, *levels, " ".join(map(str, seeds)), *map(figure_text, found)))
         values.append([one.gain * e.value if e else -math.inf for one, e in zip(figures.asked, found, strict=True)])
-    first = len(factors) + 2
-    best = {(int(np.argmax(column)), first + n) for n, column in enumerate(zip(*values, strict=True))}
+        held.append(seeds)
+    first, most = len(factors) + 2, max(map(len, held), default=0)
+    ranked = [own if len(seeds) == most else [-math.inf] * len(own) for own, seeds in zip(values, held, strict=True)]
+    best = {(int(np.argmax(column)), first + n) for n, column in enumerate(zip(*ranked, strict=True))}
     return Grid(title, heads, tuple(lines), frozenset(best) if len(lines) > 1 else frozenset())
 
 

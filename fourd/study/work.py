@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,9 @@ from fourd.study.runs import FailedRun, Run, Runs, pretrain
 
 log = logging.getLogger(__name__)
 
-_FREE_TO_CHANGE = (
-    "question",
-    "why",
-    "arms",
-    "suite",
-    "wanted",
-    "seeds",
-    "plots",
-    "claims",
-    "notes",
-    "command",
-    "supplement",
-)
-"""What may change between two calls: runs and units lie in folders named by their own constants, so that nothing of
-another arm is ever shown as this one's."""
+_FIXED = ("name", "version", "scale")
+"""What makes a folder this study's. All else may change between two calls: runs and units lie in folders named by their
+own constants, so that nothing of another arm is ever shown as this one's."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,8 @@ def run_study(
 
 def _free() -> list[str]:
     """List what may differ from an earlier call's study, at any depth."""
-    return [*_FREE_TO_CHANGE, *(f"{name}.*" for name in _FREE_TO_CHANGE)]
+    free = [one.name for one in fields(Study) if one.name not in _FIXED]
+    return [*free, *(f"{name}.*" for name in free)]
 
 
 def _foresee(job: Job, plan: Sequence[Run]) -> Forecast:
@@ -185,7 +174,9 @@ def show(job: Job, failed: Sequence[FailedRun]) -> tuple[results.Rows | None, Pa
     gaps = [f"Not pretrained: {lost.run.title}: {lost.reason}." for lost in failed]
     gaps += _gaps(study, seeds, measured, unfinished(matrix.units, job.evaluation))
     study = replace(study, notes=(*study.notes, *map(str, matrix.no_readouts)))
-    written = pages.write(Figures(study, rows, costs), out, _curves(job, seeds), study.command, gaps)
+    seeded = "" if tuple(seeds) == study.seeds else f" --seeds {' '.join(map(str, seeds))}"
+    command = study.command and study.command + seeded
+    written = pages.write(Figures(study, rows, costs), out, _curves(job, seeds), command, gaps)
     job.say(f"rows:  {out}/rows.parquet, {out}/figures.parquet, {out}/arms.parquet")
     job.say(f"table: {out}/table.md\npage:  {written}")
     return rows, written

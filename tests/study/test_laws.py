@@ -55,12 +55,12 @@ def test_a_power_law_with_a_floor_is_found_again(floor, scale, exponent):
 
 
 def test_a_loss_that_falls_at_once_and_then_no_more_is_said_to_lie_at_an_end():
-    assert laws.fit_power_law([1.0, 10.0, 100.0], [1.0, 0.2, 0.1999]).is_at_an_end
+    assert laws.fit_power_law([1.0, 10.0, 100.0, 1000.0], [1.0, 0.2, 0.1999, 0.1998]).is_at_an_end
 
 
 def test_too_few_places_are_refused():
-    with pytest.raises(ValueError, match="3 places or more"):
-        laws.fit_power_law([1.0, 1.0, 2.0], [0.1, 0.1, 0.2])
+    with pytest.raises(ValueError, match="4 places or more"):
+        laws.fit_power_law([1.0, 1.0, 2.0, 3.0], [0.1, 0.1, 0.2, 0.2])
     with pytest.raises(ValueError, match="two places or more"):
         laws.fit_log_line([1.0, 1.0], [], sized().asked[0])
 

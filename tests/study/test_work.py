@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from fourd.study.runs import Runs
 from tests.small_suite import world
 from tests.study.small_ablation import ablation, arm, broken, pretraining
 
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "fourd", "study", "tests.study.small_ablation:ablation", "--out"]
 
 
@@ -102,7 +105,7 @@ def test_the_page_holds_question_sentences_plots_table_and_command(done):
     assert "mask 0.75 against mask 0.5: " in page
     assert "The paper says better: " in page
     assert page.count("data:image/png;base64,") == 3  # two plots, and the curves of pretraining
-    assert "2 seeds and over groups" in page
+    assert "over 2 seeds (Student&#39;s t) and groups" in page
     assert "Everything here is tiny." in page
     assert (out / "plot_2.png").stat().st_size > 5000
     table = (out / "table.md").read_text()
@@ -115,8 +118,10 @@ def test_a_second_call_does_nothing(done, fits):
     kept = {path: path.stat().st_mtime_ns for name in ("cost.json", "unit.json") for path in out.rglob(name)}
     before = results.read_rows(out / "rows.parquet").table
     said: list[str] = []
+    (out / "plot_9.png").write_bytes(b"of an earlier form of the study")
     run_study(ablation(), out, say=said.append)
     assert fits == []
+    assert not (out / "plot_9.png").exists()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert results.read_rows(out / "rows.parquet").table.equals(before)
     assert "pretraining 0 s (0 runs), evaluation 0 s (0 units)" in said[0]
@@ -204,6 +209,20 @@ def test_another_constant_or_other_clips_are_another_run():
     assert len({slug(), slug(steps=5), slug(init="other.safetensors"), slug(data=world(8, 8))}) == 4
 
 
+def test_another_file_under_the_same_name_is_another_run(tmp_path):
+    file = tmp_path / "start.safetensors"
+
+    def slug() -> str:
+        one = Arm("a", (), video_vit.tiny(), dataclasses.replace(pretraining(), init=str(file)))
+        return Runs(small(one)).slug(one)
+
+    file.write_bytes(b"one")
+    before = slug()
+    assert slug() == before
+    file.write_bytes(b"other")
+    assert slug() != before
+
+
 def test_weights_of_an_arm_go_into_another(tmp_path, fits):
     first = arm(0.5, steps=2)
     second = Arm("goes on", (), video_vit.tiny(), dataclasses.replace(pretraining(), init=weights_of("mask 0.5")))
@@ -217,6 +236,35 @@ def test_weights_of_an_arm_go_into_another(tmp_path, fits):
     assert (costs[1].flop or 0) > 0
     config = json.loads(next(tmp_path.glob("runs/*/seed_0/config.json")).read_text())
     assert "arm:" not in json.dumps(config)
+
+
+# ----------------------------------------------------------------------------- what is kept of it
+
+
+def test_a_finished_study_is_kept_and_no_other(done, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("keep_study", ROOT / "benchmarks/keep_study.py")
+    keep_study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(keep_study)
+    monkeypatch.setattr(keep_study, "_ROOT", tmp_path)
+    folder = tmp_path / "small"
+    shutil.copytree(done[0], folder, ignore=shutil.ignore_patterns("runs"))
+    (folder / "table.md").write_text("- seeds: 0, 1\n")
+
+    def shown(changed: bool) -> None:
+        (folder / "shown.json").write_text(json.dumps({"git": {"commit": "abc", "changed": changed}}))
+
+    shown(True)
+    with pytest.raises(ValueError, match="uncommitted changes"):
+        keep_study.keep(folder, with_gaps=False)
+    shown(False)
+    kept = {path.name for path in keep_study.keep(folder, with_gaps=False)}
+    assert {"small.parquet", "small.figures.parquet", "small.arms.parquet", "small.md", "small_plot_1.png"} <= kept
+    rows = results.read_rows(tmp_path / "results/studies/small.parquet").table
+    assert set(rows["metric"].to_pylist()) == {"pose_epe", "top_1"}
+    (folder / "table.md").write_text("- missing: Not pretrained: one arm\n")
+    with pytest.raises(ValueError, match="1 parts are missing, the first is '- missing: Not pretrained: one arm'"):
+        keep_study.keep(folder, with_gaps=False)
+    assert keep_study.keep(folder, with_gaps=True)
 
 
 # ----------------------------------------------------------------------------- real processes
@@ -255,6 +303,8 @@ def test_killed_in_the_middle_and_shared_by_two_processes_it_gives_the_same(rows
     told += (tmp_path / "process_2.log").read_text()
     assert rows_of(tmp_path).equals(rows), told
     assert "report.html" in told
+    again = f"- command: `fourd study tests.study.small_ablation:ablation --out {tmp_path} --seeds 0`"
+    assert again in (tmp_path / "table.md").read_text().splitlines()
     units = [line for line in told.splitlines() if "INFO" in line and re.search(r"unit \d of 5:", line)]
     assert len(units) == len(set(units)) == 5, told  # each was done once, by whichever process
 
