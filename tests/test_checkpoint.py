@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -91,6 +92,17 @@ def test_weights_moments_and_counts_come_back_and_go_on_alike(three, tmp_path):
         never_stopped.step()
     trained.step()
     assert_same(trained.state(), never_stopped.state())
+
+
+def test_ctrl_c_while_a_checkpoint_is_read_stays_what_it_is(three, tmp_path, monkeypatch):
+    """Torch takes it for a failure of reading, which a user would see as a traceback."""
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dcp.FileSystemReader, "read_data", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restored(tmp_path)
 
 
 def test_hyperparameters_of_the_groups_come_back(three, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
@@ -48,11 +49,22 @@ def restore(
     moments = state["optimizer"]["state"]
     for name in [name for name in moments if f"optimizer.state.{name}.step" not in stored]:
         del moments[name]  # a parameter that never had a gradient has no moments yet
-    with quiet_alone():
+    with quiet_alone(), _interruptible():
         dcp.load(state, checkpoint_id=path, no_dist=not ranks.many)
     set_state_dict(
         objective, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
     )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C through, which torch takes for one of the failures of reading."""
+    try:
+        yield
+    except CheckpointException as error:
+        if any(isinstance(failure, KeyboardInterrupt) for failure, _ in error.failures.values()):
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager
