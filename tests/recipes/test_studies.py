@@ -46,11 +46,11 @@ def test_a_study_can_be_laid_out(name: str, scale: str):
     if study.supplement:
         assert callable(find(study.supplement))
     with torch.device("meta"):
-        for arm in study.arms:
-            shape = arm.backbone.build().feature_shape(study.suite.exams[0].clip)
+        for backbone in {arm.backbone for arm in study.arms}:
+            shape = backbone.build().feature_shape(study.suite.exams[0].clip)
             assert min(shape.t, shape.h, shape.w) > 0
-            if arm.pretraining is not None:
-                arm.pretraining.objective.build()
+        for objective in {arm.pretraining.objective for arm in study.arms if arm.pretraining is not None}:
+            objective.build()
 
 
 @pytest.mark.parametrize("scale", get_args(Scale))
