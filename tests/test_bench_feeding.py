@@ -39,7 +39,7 @@ def shards() -> Path:
 
 
 def config(data: Path, **changes) -> FeedingConfig:
-    small = {"num_frames": 4, "size": 32, "batch_size": 2, "rounds": 3, "num_workers": 1, "device": "cpu"}
+    small = {"num_frames": 4, "size": 32, "batch_size": 2, "rounds": 2, "num_workers": 1, "device": "cpu"}
     return FeedingConfig(str(data), **{**small, **changes})
 
 

@@ -64,7 +64,7 @@ def global_batches(lines: list[list]) -> dict[int, list]:
 def test_ranks_workers_and_restarts_change_nothing(tmp_path):
     whole = global_batches(run_ranks(tmp_path, 1, 0, 0, STEPS))
     first, second = sorted(random.Random(1).sample(range(1, STEPS), 2))
-    parts = [(2, 2, 0, first), (1, 0, first, second), (3, 1, second, STEPS)]
+    parts = [(2, 2, 0, first), (1, 0, first, second), (3, 0, second, STEPS)]
     found = [line for world, workers, *steps in parts for line in run_ranks(tmp_path, world, workers, *steps)]
     assert global_batches(found) == whole
     assert sorted(whole) == list(range(STEPS))
