@@ -218,7 +218,7 @@ def _all_objectives(form: Form) -> dict[str, ObjectiveConfig]:
     """Describe every objective for the same encoder; sizes of heads follow the encoder's."""
     encoder = form.encoder
     predictor = {"num_predictor_blocks": 2, "predictor_width": encoder.width // 2, "predictor_heads": encoder.num_heads}
-    latent = LatentPredictionConfig(encoder, mask_ratio=0.75, momentum=0.99, **predictor)  # type: ignore[arg-type]
+    latent = LatentPredictionConfig(encoder, mask_ratio=0.75, **predictor)  # type: ignore[arg-type]
     queue = min(4096, form.num_clips // 4)  # so short that a clip has left it before it comes again
     contrast = ContrastiveConfig(
         encoder, hidden_width=2 * encoder.width, projected_width=64, queue_size=queue, momentum=0.99
@@ -277,7 +277,7 @@ def _objectives(
         ),
         notes=(
             "V-JEPA, SALT, SimCLR and MoCo have small predictors and heads here, in proportion to the encoder; MoCo's "
-            "queue is a quarter of the clips, and averages keep 99% in a step, since runs are short.",
+            "queue is a quarter of the clips, and its average keeps 99% in a step, since runs are short.",
             "SALT's teacher is the SimpleMAE run: with its operations (FLOP before) SALT has cost twice as much.",
             "SimCLR and MoCo load films twice as long, for two clips of each.",
             "Each has the learning rate that `fourd.recipes.ablations:learning_rates` found best for it.",
