@@ -290,7 +290,8 @@ def distillation(scale: Scale = "here") -> Study:
     """Ask whether a small student that is taught by a pretrained large model beats one trained alone at equal cost.
 
     The teacher's own pretraining is counted apart: it is there already, as 4DS-e is. Equal cost is equal operations of
-    the student's training, the teacher's forward passes included.
+    the student's training, the teacher's forward passes included. Here 12 minutes of a core for a seed; by three
+    seeds the student that is taught is not better at equal operations; at equal samples it is, on camera pose.
     """
     form = form_of(scale)
     student = replace(form.encoder, width=form.encoder.width // 2, mlp_width=form.encoder.mlp_width // 2)

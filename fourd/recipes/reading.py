@@ -21,7 +21,8 @@ def readouts(scale: Scale = "here") -> Study:
     """Ask which readout finds most in the same features: the seed's third experiment.
 
     Attention (the paper's), linear, attention after blocks of self-attention, and convolutions for what is asked of
-    each pixel.
+    each pixel. Here 10 minutes of a core for a seed, its pretraining counted; by three seeds attention finds more than
+    linear on four of five geometric tasks, blocks before it add nothing that is shown, convolutions find more depth.
     """
     kinds = ("linear", "attention_deep", "dense")
     return _reading(
@@ -67,7 +68,11 @@ _SIZED = ("depth", "point_tracking", "camera_pose")
 
 
 def depth(scale: Scale = "here") -> Study:
-    """Ask at which depth of the encoder the answers lie, for each task: one of the paper's open questions."""
+    """Ask at which depth of the encoder the answers lie, for each task: one of the paper's open questions.
+
+    Here 8 minutes of a core for a seed; by three seeds nearly all is there after one block of four, and the end is
+    nowhere shown better than the second block.
+    """
     return _reading(
         scale,
         "depth",
@@ -86,7 +91,11 @@ def depth(scale: Scale = "here") -> Study:
 
 
 def use(scale: Scale = "here") -> Study:
-    """Ask what finetuning adds to frozen features, and whether pretraining is still worth it then."""
+    """Ask what finetuning adds to frozen features, and whether pretraining is still worth it then.
+
+    Here 11 minutes of a core for a seed; by three seeds a pretrained start is better than a random one on all five
+    geometric tasks when all learns along; that this adds to frozen pretrained features is not shown.
+    """
     learned, random = (Pick(name, use="finetuned") for name in (LEARNED, RANDOM))
     return _reading(
         scale,
