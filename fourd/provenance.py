@@ -122,6 +122,17 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
+    """Read an object that `write_json` wrote; raise ValueError naming the file and the way out where it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {way_out}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, expected an object: {way_out}")
+    return found
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON aside, then rename: a reader finds the old file or the new one, never half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")

@@ -34,7 +34,7 @@ def alone_in(out: Path) -> Iterator[None]:
     """
     lock, holder = FileLock(out / ".lock", timeout=0), out / ".holder"
     try:
-        _make(out)
+        make(out)
         lock.acquire()
     except Timeout as error:
         by = holder.read_text().strip() if holder.exists() else "another process"
@@ -54,10 +54,16 @@ def alone_in(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
-    out.mkdir(parents=True, exist_ok=True)
+def make(folder: Path, option: str = "--out") -> None:
+    """Make a folder that can be written to, or raise ValueError that names the option."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{option} {folder} is a file: name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{option} {folder} cannot be made ({error}): name another folder") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{option} {folder} cannot be written to: let it be written to, or name another folder")
 
 
 def claim(
@@ -75,7 +81,7 @@ def claim(
     nothing of the result. The environment of the first call is kept; later ones are added to `restarts.jsonl`.
     nothing_done: an earlier call got nowhere, so that this one may be another run.
     """
-    _make(out)
+    make(out)
     if nothing_done:
         for name in _IDENTITY:
             (out / name).unlink(missing_ok=True)

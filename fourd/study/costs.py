@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def cost_of(run: Run, runs: Path, means: Means) -> Cost:
     path = run.folder(runs) / "cost.json"
     if not path.exists():
         provenance.write_json(path, asdict(_measured(run, runs, means)))
-    return Cost(**json.loads(path.read_text()))
+    return Cost(**provenance.read_json(path, "delete it, and it is made anew"))
 
 
 def _measured(run: Run, runs: Path, means: Means) -> Cost:
@@ -166,9 +166,21 @@ def _flop_or_none(config: RunConfig) -> float | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Read the metrics of a run, one record for each step; of a step that was done twice, the later."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    by_step = {record["step"]: record for record in map(json.loads, lines)}
+    by_step = {record["step"]: record for record in _records(folder / "metrics.jsonl")}
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Give the records of whole lines; a last one without an end is being written, or was when its run was killed."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: damaged ({error}); put the file back from a copy, or delete its folder, and "
+                "the run is made anew"
+            ) from error
 
 
 def _final_loss(records: list[dict[str, Any]]) -> float | None:

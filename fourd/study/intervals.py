@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -92,6 +92,32 @@ def contrast(terms: Sequence[tuple[float, Scores]], average: Average, num_resamp
     largest = max(len(scores.clip) for _, scores in terms)
     interval = Interval(float(by_seed.mean()), float(low), float(high), num_clips, len(groups), largest - num_clips)
     return Estimate(interval, tuple(zip(seeds, by_seed.tolist(), strict=True)))
+
+
+def with_misfit(slope: Estimate, rest: Sequence[float], places: Sequence[float]) -> Estimate:
+    """Widen the interval of a slope by what its line leaves over.
+
+    Seeds and clips say how well each point is known; where points lie off their line by more than that, another choice
+    of points would give another slope. The reach of Student's t of the residuals, with as many degrees of freedom as
+    there are points beyond two, is added in quadrature; of two points nothing is left over, and nothing is added.
+
+    rest: how far each point is above the line. places: where they are along the axis that the slope is along.
+    """
+    free = len(rest) - 2
+    if free < 1:
+        return slope
+    at = np.asarray(places, dtype=np.float64)
+    error = float(np.sqrt(np.square(rest).sum() / free / np.square(at - at.mean()).sum()))
+    more = _t_reach(free) * error
+    own = slope.interval
+    low, high = own.value - np.hypot(own.value - own.low, more), own.value + np.hypot(own.high - own.value, more)
+    return replace(slope, interval=replace(own, low=float(low), high=float(high)))
+
+
+@functools.lru_cache(maxsize=64)
+def _t_reach(free: int) -> float:
+    """Give how far 95% of Student's distribution reaches; a million draws know it to a thousandth or so."""
+    return float(np.quantile(np.abs(np.random.default_rng(2).standard_t(free, 1_000_000)), 0.95))
 
 
 def centred(parts: Sequence[Scores], average: Average) -> list[Estimate]:

@@ -19,7 +19,7 @@ from fourd.study import law_plots
 from fourd.study.config import Arm, Pick
 from fourd.study.costs import Cost
 from fourd.study.figures import Asked, Figures
-from fourd.study.intervals import Estimate, Scores, comparable, contrast
+from fourd.study.intervals import Estimate, Scores, comparable, contrast, with_misfit
 from fourd.study.law_plots import Panel
 from fourd.study.page import Supplement
 from fourd.study.sentences import amount, verdict_of
@@ -73,8 +73,9 @@ class PowerLaw:
 def fit_log_line(xs: Sequence[float], scores: Sequence[Scores], asked: Asked) -> LogLine:
     """Fit a line over log10(x) to the averages of several cells by least squares.
 
-    Slope, line and rest are sums of the averages, so their intervals come from draws that all cells share. Raises
-    ValueError as `fourd.study.intervals.contrast` does, and for fewer than two different places.
+    Slope, line and rest are sums of the averages, so their intervals come from draws that all cells share; that of the
+    slope is widened by what the line leaves over. Raises ValueError as `fourd.study.intervals.contrast` does, and for
+    fewer than two different places.
     """
     if len(set(xs)) < 2:
         raise ValueError(f"a line needs two places or more, found {sorted(set(xs))}")
@@ -87,7 +88,8 @@ def fit_log_line(xs: Sequence[float], scores: Sequence[Scores], asked: Asked) ->
         return contrast(list(zip(weights.tolist(), scores, strict=True)), asked.average)
 
     rest = tuple(added(row) for row in np.eye(len(at)) - hat)
-    return LogLine(tuple(xs), added(solve[1]), tuple(added(row) for row in hat), rest)
+    step = with_misfit(added(solve[1]), [one.value for one in rest], at.tolist())
+    return LogLine(tuple(xs), step, tuple(added(row) for row in hat), rest)
 
 
 def fit_power_law(xs: Sequence[float], losses: Sequence[float]) -> PowerLaw:

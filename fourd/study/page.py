@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +36,12 @@ def write(
 ) -> Path:
     """Write arms.parquet, table.md, the plots and report.html, print the table, and return the page's path.
 
-    Pictures of an earlier call are taken away first: the study may draw others by now.
+    The plots of an earlier call are taken away first: the study may draw others by now. No other file is touched.
 
     run_folders: the name of an arm, and the folder of one of its runs. gaps: what is missing, in sentences.
     """
     study = figures.study
-    for picture in out.glob("*.png"):
+    for picture in (*out.glob("plot_*.png"), *out.glob("law_*.png")):
         picture.unlink()
     write_arms(figures, out / "arms.parquet")
     write_figures(figures, out / "figures.parquet")
@@ -108,7 +107,8 @@ def intervals_explained(figures: Figures) -> str:
 def _facts(figures: Figures, run_folders: Sequence[Path]) -> _Facts:
     study = figures.study
     environment = provenance.environment()
-    trained = [json.loads((folder / "environment.json").read_text()) for folder in run_folders]
+    way_out = "delete its folder, and the run is made anew"
+    trained = [provenance.read_json(folder / "environment.json", way_out) for folder in run_folders]
     machines = sorted({_machine(one) for one in (*trained, environment)})
     commits = sorted({_commit(one) for one in trained})
     shown = f"{figures.main_use}, {figures.main_readout} readout, depth {study.suite.table_depth:g}"

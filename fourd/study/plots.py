@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from fourd.study.config import Arm, Pick, Plot, Value
 from fourd.study.costs import is_health
@@ -196,8 +197,13 @@ def _name_axes(axes: Axes, plot: Plot, asked: Asked) -> None:
 
 
 def plain(axes: Axes) -> None:
-    """Give axes small numbers, a thin grid and no frame."""
-    axes.tick_params(labelsize=8)
+    """Give axes small numbers, a thin grid and no frame; between powers of ten as many numbers as there is room for."""
+    axes.tick_params(which="both", labelsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fourd.study.config import AnyClaim, Best, Claim, Pick, Trend
 from fourd.study.figures import Asked, Figures
-from fourd.study.intervals import Estimate, Scores, comparable, contrast, difference, estimate, shared
+from fourd.study.intervals import Estimate, Scores, comparable, contrast, difference, estimate, shared, with_misfit
 
 Verdict = Literal["better", "worse", "equal"]
 
@@ -69,6 +69,10 @@ def sentence(figures: Figures, claim: AnyClaim) -> Sentence:
     if isinstance(claim, Claim):
         return _of_pair(figures, claim, asked)
     return _of_best(figures, claim, asked) if isinstance(claim, Best) else _of_trend(figures, claim, asked)
+
+
+def _is_of_one_seed(findings: Sequence[Finding]) -> bool:
+    return all(len(found.gain.by_seed) == 1 for found in findings)
 
 
 def _begun(claim: AnyClaim, text: str) -> str:
@@ -127,8 +131,8 @@ def _words(name: str) -> str:
 
 
 def _beside(who: str, expected: str, findings: Sequence[Finding]) -> str:
-    """Say where what was found is what is expected, and where it is not."""
-    if not expected:
+    """Say where what was found is what is expected, and where it is not; one seed says too little for that."""
+    if not expected or _is_of_one_seed(findings):
         return ""
     kinds: dict[str, list[str]] = {}
     for found in findings:
@@ -166,7 +170,7 @@ def _of_best(figures: Figures, claim: Best, asked: Sequence[Asked]) -> Sentence:
             continue
         ranked = sorted(values, key=lambda name: -one.gain * values[name])
         text, pairs = _best_on(figures, one, ranked, values[ranked[0]])
-        told.append(text + _as_expected(figures, claim, one, ranked))
+        told.append(text if _is_of_one_seed(pairs) else text + _as_expected(figures, claim, one, ranked))
         findings += pairs
     if not told:
         return Sentence(_begun(claim, "Fewer than two arms are measured yet."))
@@ -189,10 +193,11 @@ def _best_on(figures: Figures, asked: Asked, ranked: Sequence[str], value: float
     beaten = [name for name, found in pairs if found is not None and found.verdict == "better"]
     level = [name for name in others if name not in beaten]
     text = f"{_words(asked.name)} {best} ({value:.3g})"
+    shown = "better in this seed" if _is_of_one_seed(findings) else "shown better"
     if not level:
-        return f"{text}, shown better than all others", findings
-    shown = f"shown better than {', '.join(beaten)}, " if beaten else ""
-    return f"{text}, {shown}not shown better than {', '.join(level)}", findings
+        return f"{text}, {shown} than all others", findings
+    over = f"{shown} than {', '.join(beaten)}, " if beaten else ""
+    return f"{text}, {over}not shown better than {', '.join(level)}", findings
 
 
 def _as_expected(figures: Figures, claim: Best, asked: Asked, ranked: Sequence[str]) -> str:
@@ -234,8 +239,13 @@ def _trend_on(figures: Figures, claim: Trend, asked: Asked) -> Finding | None:
     places = np.linspace(-0.5, 0.5, len(values))
     slopes = asked.gain * places / (places**2).sum()
     terms = [(slope / len(found[v]), one) for v, slope in zip(values, slopes.tolist(), strict=True) for one in found[v]]
-    gain = contrast(terms, asked.average)
-    return Finding(asked.name, gain, verdict_of(gain), _steps(found, values, asked))
+    means = [
+        asked.gain * float(np.mean([estimate(one, asked.average).value for one in found[value]])) for value in values
+    ]
+    slope = contrast(terms, asked.average)
+    rest = np.asarray(means) - np.mean(means) - slope.value * places
+    gain = with_misfit(slope, rest.tolist(), places.tolist())
+    return Finding(asked.name, gain, verdict_of(gain), _steps(means, values))
 
 
 def _levels(figures: Figures, claim: Trend, asked: Asked) -> dict[float, list[Scores]]:
@@ -250,12 +260,8 @@ def _levels(figures: Figures, claim: Trend, asked: Asked) -> dict[float, list[Sc
     return found
 
 
-def _steps(found: dict[float, list[Scores]], values: Sequence[float], asked: Asked) -> str:
-    """Say whether figures go one way all along, or where they are best."""
-    means = [
-        asked.gain * float(np.mean([contrast([(1.0, one)], asked.average).value for one in found[value]]))
-        for value in values
-    ]
+def _steps(means: Sequence[float], values: Sequence[float]) -> str:
+    """Say whether gains go one way all along, or where they are best."""
     rises = set(np.sign(np.diff(means)).tolist())
     if len(means) > 2 and len(rises) == 1 and 0.0 not in rises:
         return "the same way at every step"

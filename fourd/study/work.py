@@ -92,17 +92,16 @@ def run_study(
 
     Any number of processes may work on one `out`. seeds: those of the study by default. arms: those to work on, and
     those whose weights they need; all by default. runs: a folder of pretrainings and readouts that several studies
-    share. dry_run: say what would be done and how long it would take, and end. page: show what is there at the end. A
-    run or a unit that fails is reported and left to the next call. Raises ValueError for arms that are not there, or
-    where `out` holds another study or version.
+    share. dry_run: say what would be done and how long it would take, and end, without taking `out`. page: show what
+    is there at the end. A run or a unit that fails is reported and left to the next call. Raises ValueError for arms
+    that are not there, for a folder that cannot be written to, or where `out` holds another study or version.
     """
     out = out.resolve()
     chosen = tuple(study.arm(name) for name in arms) or study.arms
     seeds = tuple(dict.fromkeys(seeds)) or study.seeds
     job = Job(Runs(study), chosen, seeds, out, (runs or out / "runs").resolve(), means or Means(), say)
-    out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / "claim.lock"):  # many processes may begin at once
-        run_folder.claim(out, study, _free())
+    if not dry_run:
+        _take(job)
     plan = job.known.all(chosen, seeds)
     found = _foresee(job, plan)
     if dry_run:
@@ -114,6 +113,14 @@ def run_study(
     with FileLock(out / "show.lock"):
         shown = show(job, failed_runs)
     return Outcome(*shown, tuple(failed_runs), tuple(failed_units))
+
+
+def _take(job: Job) -> None:
+    """Take the folders of a study; many processes may begin at once."""
+    run_folder.make(job.runs, "--runs")
+    run_folder.make(job.out, "--out")
+    with FileLock(job.out / "claim.lock"):
+        run_folder.claim(job.out, job.study, _free())
 
 
 def _free() -> list[str]:

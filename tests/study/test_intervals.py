@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fourd import results
-from fourd.study.intervals import Scores, centred, contrast, difference, estimate
+from fourd.results import Interval
+from fourd.study.intervals import Estimate, Scores, centred, contrast, difference, estimate, with_misfit
 from fourd.study.sentences import verdict_of
 from tests.study.synthetic import figures, study
 
@@ -117,3 +118,15 @@ def test_only_seeds_that_both_have_are_compared():
     assert found.by_seed == ((1, 1.0),)
     with pytest.raises(ValueError, match="0 seeds"):
         contrast([(1.0, a.only([0], a.clip)), (-1.0, b)], "clip_mean")
+
+
+def test_a_slope_whose_points_lie_off_their_line_is_less_sure():
+    sure = Estimate(Interval(1.0, 0.9, 1.1, 10, 10, 0), ((0, 1.0),))
+    straight = with_misfit(sure, [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 2.0, 3.0])
+    assert (straight.interval.low, straight.interval.high) == (pytest.approx(0.9), pytest.approx(1.1))
+    bent = with_misfit(sure, [1.0, -1.0, -1.0, 1.0], [0.0, 1.0, 2.0, 3.0])
+    # a residual deviation of sqrt(4 / 2), over the root of the places' squares, 5; t of two degrees of freedom is 4.303
+    reach = np.hypot(0.1, 4.303 * np.sqrt(2 / 5))
+    assert bent.interval.high - 1.0 == pytest.approx(reach, rel=0.01)
+    assert 1.0 - bent.interval.low == pytest.approx(reach, rel=0.01)
+    assert with_misfit(sure, [0.0, 0.0], [0.0, 1.0]) == sure

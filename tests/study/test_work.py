@@ -25,7 +25,7 @@ from fourd.benchmark.units import Wanted
 from fourd.benchmark.work import Means
 from fourd.study import Arm, Outcome, Study, run_study, weights_of
 from fourd.study import runs as study_runs
-from fourd.study.costs import cost_of
+from fourd.study.costs import cost_of, read_metrics
 from fourd.study.runs import Runs
 from tests.small_suite import world
 from tests.study.small_ablation import ablation, arm, broken, pretraining
@@ -163,6 +163,53 @@ def test_a_dry_run_says_what_would_be_done(tmp_path, fits):
     assert "(9 units)" in said[0]
     assert fits == []
     assert not list(tmp_path.rglob("final"))
+
+
+def test_a_dry_run_takes_no_folder(tmp_path):
+    run_study(ablation(), tmp_path / "out", dry_run=True, runs=tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+    run_study(dataclasses.replace(ablation(), name="another"), tmp_path / "out", dry_run=True, runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("option", ["--out", "--runs"])
+def test_a_file_in_the_place_of_a_folder_is_refused_by_its_option(tmp_path, option):
+    (tmp_path / "file").write_text("mine")
+    folders = {"--out": tmp_path / "out", "--runs": tmp_path / "runs"} | {option: tmp_path / "file"}
+    with pytest.raises(ValueError, match=rf"{option} .*/file is a file: name a folder"):
+        run_study(ablation(), folders["--out"], runs=folders["--runs"])
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_pictures_that_are_not_its_own_stay(done, tmp_path):
+    out = shutil.copytree(done[0], tmp_path / "copy")
+    (out / "holiday.png").write_text("mine")
+    (out / "plot_99.png").write_text("of an earlier call")
+    run_study(ablation(), out)
+    assert (out / "holiday.png").read_text() == "mine"
+    assert not (out / "plot_99.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("cost.json", "", r"cost\.json is damaged .*delete it, and it is made anew"),
+        ("environment.json", "", r"environment\.json is damaged .*delete its folder"),
+        ("metrics.jsonl", '{"step": 1}\n{"st\n', r"metrics\.jsonl, line 2: damaged"),
+    ],
+)
+def test_what_is_damaged_is_named(done, tmp_path, name, content, told):
+    out = shutil.copytree(done[0], tmp_path / "copy")
+    sorted(out.glob(f"runs/simple_mae_*/seed_0/{name}"))[0].write_text(content)
+    with pytest.raises(ValueError, match=told):
+        run_study(ablation(), out)
+
+
+def test_a_line_that_is_being_written_is_not_read_yet(done, tmp_path):
+    path = sorted(done[0].glob("runs/simple_mae_*/seed_0/metrics.jsonl"))[0]
+    shutil.copy(path, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1000, "lo')
+    assert read_metrics(tmp_path) == read_metrics(path.parent)
 
 
 def test_another_study_is_refused(done):
