@@ -106,7 +106,8 @@ def signals(folder: Path) -> None:
 def second_signal(folder: Path) -> None:
     """A second signal some seconds later ends the process at once, whatever it is at; one at once is the same one."""
     out = folder / "impatient"
-    stuck = replace(long_run(), data=replace(long_run().data, hanging=(5,)), num_workers=0)
+    clips = long_run().data
+    stuck = replace(long_run(), data=replace(clips, hanging=tuple(range(len(clips.build())))), num_workers=0)
     pids = start(out, config=stuck)
     until(lambda: (out / "heartbeat/rank_00000.json").exists())
     time.sleep(1)
