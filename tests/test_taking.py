@@ -71,7 +71,7 @@ def test_a_request_to_stop_that_is_there_at_the_start_is_obeyed(tmp_path: Path, 
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"--out /proc/fourd cannot be written to"):
+    with pytest.raises(ValueError, match=r"--out /proc/fourd cannot be made"):
         fit(run(), Path("/proc/fourd"))
 
 
