@@ -55,6 +55,9 @@ def ladder(scale: Scale = "here") -> Study:
     One size is also pretrained for a half, a quarter and an eighth of the steps, so that laws can be fitted along
     parameters, operations and samples; what they leave over is shown. Features are read at several depths: where the
     answers lie may change with size.
+
+    Here about an hour of one core for each seed. Seed 0 rose to 6.4M parameters and fell at 17.9M on every geometric
+    task: its clips are too few for that size. Along samples depth got better at every doubling.
     """
     form = form_of(scale)
     sizes = _sizes(scale, form)
