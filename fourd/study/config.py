@@ -14,11 +14,18 @@ from fourd.types import BackboneConfig
 
 Value = str | float | int
 
-CELL_FACTORS = ("arm", "readout", "depth", "use")
+CELL_FACTORS = ("arm", "readout", "depth", "blocks", "use")
 """The name of an arm, and what one arm is measured by in several ways; any of them may be an axis of a plot."""
 COST_FACTORS = ("parameters", "samples", "unique_clips", "flop_per_sample", "flop", "seconds")
 """What an arm cost; any of them may be an axis of a plot."""
 _REFERENCE = "arm:"
+CONTROL = "control:"
+"""What the name of an answer that sees no pixels begins with, such as "control:mean_answer"."""
+
+
+def control_name(arm: str) -> str:
+    """Name an answer that sees no pixels for people."""
+    return arm.removeprefix(CONTROL).replace("_", " ")
 
 
 def weights_of(arm: str) -> str:
@@ -53,7 +60,7 @@ class Arm:
 
     def __post_init__(self) -> None:
         """Refuse an arm whose weights come from two places, or a name that rows could not keep."""
-        if not self.name or self.name.startswith("control:"):
+        if not self.name or self.name.startswith(CONTROL):
             raise ValueError(f"Arm.name is {self.name!r}: expected a name that is not empty, and not of a control")
         if self.pretraining is not None and self.source:
             raise ValueError(
@@ -106,9 +113,9 @@ class Pick:
 class Plot:
     """Describe a plot: a panel for each entry, its headline figure over `x`, a line for each value of `series`.
 
-    x, series: a factor of the arms, "arm", "readout", "depth" or "use" (how an arm was measured), or a cost
-    ("parameters", "samples", "unique_clips", "flop_per_sample", "flop", "seconds"). where: factors that the arms must
-    have to be drawn. entries: names; empty for all.
+    x, series: a factor of the arms, "arm", "readout", "depth" (a fraction), "blocks" (how many of the encoder's blocks
+    that is) or "use" (how an arm was measured), or a cost ("parameters", "samples", "unique_clips", "flop_per_sample",
+    "flop", "seconds"). where: factors that the arms must have to be drawn. entries: names; empty for all.
     """
 
     x: str
@@ -154,8 +161,8 @@ class Best:
 class Trend:
     """Ask whether figures get better along a numeric factor or cost: by a line fitted over the order of its values.
 
-    x: a factor of the arms, a cost or "depth". where: factors that the arms must have. expected: what the paper (or
-    `who`) says happens as `x` grows.
+    x: a factor of the arms, a cost, "depth" or "blocks". where: factors that the arms must have. expected: what the
+    paper (or `who`) says happens as `x` grows.
     """
 
     x: str

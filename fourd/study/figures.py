@@ -15,7 +15,7 @@ from fourd.benchmark.units import FINETUNED
 from fourd.label_propagation import READOUT
 from fourd.report.benchmark.figures import table_depth
 from fourd.results import Average, Rows
-from fourd.study.config import Arm, Pick, Study, Value
+from fourd.study.config import CONTROL, Arm, Pick, Study, Value
 from fourd.study.costs import Cost
 from fourd.study.intervals import Estimate, Scores, estimate
 from fourd.study.measuring import ArmSeed, weights_column
@@ -41,21 +41,29 @@ class Asked:
         return 1.0 if self.metric.higher_is_better else -1.0
 
     @property
+    def quantity(self) -> str:
+        """Name the metric, which way is better, and its unit."""
+        unit = f" [{self.metric.unit}]" if self.metric.unit else ""
+        return f"{self.metric.name} {'↑' if self.metric.higher_is_better else '↓'}{unit}"
+
+    @property
     def headline(self) -> str:
-        """Name the figure, how it is averaged, and which way is better."""
-        average = "mean of clips" if self.average == "clip_mean" else "weighted mean"
-        return f"{self.metric.name} {'↑' if self.metric.higher_is_better else '↓'}, {average}"
+        """Name the figure, and how it is averaged."""
+        return f"{self.quantity}, {'mean of clips' if self.average == 'clip_mean' else 'weighted mean'}"
 
 
 class Figures:
-    """Answer what each arm of a study scores."""
+    """Answer what each arm of a study scores, and what answers do that see no pixels: picks of `controls`."""
 
     def __init__(self, study: Study, rows: Rows, costs: Mapping[ArmSeed, Cost]) -> None:
         """Sort headline rows by cell."""
         self.study, self.costs = study, costs
         self.asked = list(_asked(study, rows.metrics))
         self._weights = {arm.name: weights_column(arm) for arm in study.arms}
-        self._cells = _cells(rows.table, {one.name: one.metric.name for one in self.asked})
+        headlines = _headlines(rows.table, {one.name: one.metric.name for one in self.asked})
+        self._blocks = _blocks(headlines)
+        self._cells = _cells(headlines.filter(pc.is_valid(headlines["depth"])))
+        self._controls = {key[:2]: scores for key, scores in _cells(_of_controls(headlines)).items()}
         self._estimates: dict[tuple[str, Pick], Estimate | None] = {}
 
     @property
@@ -64,8 +72,24 @@ class Figures:
         found = {(backbone, weights.removesuffix(FINETUNED)) for _, backbone, weights, _, _ in self._cells}
         return [arm for arm in self.study.arms if (arm.name, self._weights[arm.name]) in found]
 
+    @property
+    def controls(self) -> list[Pick]:
+        """List the answers that see no pixels."""
+        return [Pick(name) for name in dict.fromkeys(name for _, name in self._controls)]
+
+    def best_control(self, asked: Asked) -> Pick | None:
+        """Choose the answer without pixels that scores best on an entry; None where none was measured."""
+        found = {pick: one.value for pick in self.controls if (one := self.estimate(asked, pick)) is not None}
+        return max(found, key=lambda pick: asked.gain * found[pick], default=None)
+
     def scores(self, asked: Asked, pick: Pick) -> Scores | None:
-        """Give the scores of an arm on an entry; None where they are not there."""
+        """Give the scores of an arm on an entry; None where they are not there.
+
+        A control has no seed: its scores are those of every seed.
+        """
+        if pick.arm.startswith(CONTROL):
+            scores = self._controls.get((asked.name, pick.arm))
+            return scores and scores.of_seeds(sorted({seed for _, seed in self.costs}))
         use = pick.use or self.main_use
         weights = self._weights[pick.arm] + (FINETUNED if use == "finetuned" else "")
         readout = "attention" if use == "finetuned" else pick.readout or self.readout_of(asked)
@@ -120,6 +144,8 @@ class Figures:
         """Say what an arm, measured in some way, has of a factor or cost; None for one that has it not."""
         if factor == "arm":
             return arm.name
+        if factor == "blocks":
+            return None if pick is None or pick.depth is None else self.blocks(arm, pick.depth)
         if factor in ("readout", "depth", "use"):
             own = getattr(pick, factor) if pick is not None else None
             return own if own != "" else None
@@ -130,6 +156,10 @@ class Figures:
                 return None
             return float(np.mean(known))
         return arm.levels.get(factor)
+
+    def blocks(self, arm: Arm, depth: float) -> int | None:
+        """Say how many of an arm's blocks its features passed that are read at some depth; None where unknown."""
+        return self._blocks.get((arm.name, depth))
 
     def arms_with(self, where: Sequence[tuple[str, Value]]) -> list[Arm]:
         """List the measured arms that have some levels."""
@@ -151,11 +181,27 @@ def _asked(study: Study, metrics: Mapping[str, Metric]) -> Iterator[Asked]:
 # ----------------------------------------------------------------------------- sorting rows
 
 
-def _cells(table: pa.Table, metrics: Mapping[str, str]) -> dict[_Key, Scores]:
-    """Part the headline rows by cell, in one pass."""
+def _headlines(table: pa.Table, metrics: Mapping[str, str]) -> pa.Table:
+    """Keep the rows of the metric that stands for each entry."""
     pairs = pc.binary_join_element_wise(table["entry"], table["metric"], "\n")
-    table = table.filter(pc.is_in(pairs, pa.array([f"{entry}\n{metric}" for entry, metric in metrics.items()])))
-    table = table.filter(pc.is_valid(table["depth"])).combine_chunks()  # controls have none
+    return table.filter(pc.is_in(pairs, pa.array([f"{entry}\n{metric}" for entry, metric in metrics.items()])))
+
+
+def _blocks(table: pa.Table) -> dict[tuple[str, float], int]:
+    found = table.group_by(["backbone", "depth", "block"]).aggregate([]).to_pylist()
+    return {(row["backbone"], row["depth"]): row["block"] for row in found if row["block"] is not None}
+
+
+def _of_controls(table: pa.Table) -> pa.Table:
+    """Keep the rows of answers that see no pixels, which have no depth, and give them one."""
+    table = table.filter(pc.starts_with(table["backbone"], CONTROL))
+    place = table.schema.get_field_index("depth")
+    return table.set_column(place, "depth", pc.fill_null(table["depth"], 0.0))
+
+
+def _cells(table: pa.Table) -> dict[_Key, Scores]:
+    """Part rows by cell, in one pass."""
+    table = table.combine_chunks()
     if not table.num_rows:
         return {}
     names = ("entry", "backbone", "weights", "readout", "depth")

@@ -37,6 +37,11 @@ class Scores:
         score, weight = self.score[rows][:, columns], self.weight[rows][:, columns]
         return Scores(tuple(seeds), clips, self.group[columns], score, weight)
 
+    def of_seeds(self, seeds: Sequence[int]) -> Scores:
+        """Take the scores of the first seed for those of others: of what does not depend on a seed."""
+        score, weight = (np.repeat(rows[:1], len(seeds), 0) for rows in (self.score, self.weight))
+        return Scores(tuple(seeds), self.clip, self.group, score, weight)
+
 
 @dataclass(frozen=True)
 class Estimate:

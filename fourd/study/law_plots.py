@@ -45,6 +45,8 @@ def draw(panels: Sequence[Panel], axis: str, path: Path) -> Path:
         row, column = divmod(number, columns)
         _law(places[2 * row, column], panel)
         _rest(places[2 * row + 1, column], panel, axis)
+        if number + columns >= len(panels):  # nothing below shows the numbers that all panels share
+            places[2 * row + 1, column].tick_params(labelbottom=True)
     for number in range(len(panels), rows * columns):
         row, column = divmod(number, columns)
         places[2 * row, column].set_visible(False)

@@ -211,6 +211,8 @@ def _sentence(axis: str, asked: Asked, line: LogLine) -> str:
 
 def _loss_sentence(axis: str, xs: Sequence[float], losses: Mapping[int, Sequence[float]]) -> str:
     law = fit_power_law(xs, np.mean(list(losses.values()), axis=0).tolist())
+    if law.scale <= 0:
+        return f"The held-out loss does not fall with more {_AXES[axis]}: no power law describes it."
     own = [fit_power_law(xs, values).exponent for values in losses.values()]
     rest = law.at(np.asarray(xs)) - np.mean(list(losses.values()), axis=0)
     told = f"The held-out loss follows {law.floor:.4g} + {law.scale:.3g} (x / {law.centre:.3g})^-{law.exponent:.3g}"
@@ -233,8 +235,9 @@ def _panel(asked: Asked, line: LogLine) -> Panel:
     rests = [(rest.value, rest.interval.low, rest.interval.high) for rest in line.rest]
     at = np.geomspace(min(line.xs), max(line.xs), 50)
     fitted = np.interp(np.log(at), np.log(line.xs), [fit.value for fit in line.line])
-    name = f"{asked.metric.name} {'↑' if asked.metric.higher_is_better else '↓'}"
-    return Panel(asked.title, name, line.xs, tuple(values), tuple(rests), tuple(at), tuple(fitted), tuple(band))
+    return Panel(
+        asked.title, asked.quantity, line.xs, tuple(values), tuple(rests), tuple(at), tuple(fitted), tuple(band)
+    )
 
 
 def _loss_panel(xs: Sequence[float], losses: Mapping[int, Sequence[float]]) -> Panel:

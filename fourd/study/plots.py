@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from fourd.study.config import Arm, Pick, Plot, Value
+from fourd.study.config import Arm, Pick, Plot, Value, control_name
 from fourd.study.costs import is_health
 from fourd.study.figures import Asked, Figures
 from fourd.study.intervals import Estimate, centred, comparable
@@ -32,9 +32,16 @@ _COLOURS = (
     "#3aa6b9",
     "#888888",
 )
+_CONTROL = "#777777"
 _MARKS = "osD^vP*X<>"
 _COLUMNS = 3
-_UNITS = {"flop": "FLOP", "flop_per_sample": "FLOP per sample", "seconds": "seconds of pretraining"}
+_UNITS = {
+    "flop": "FLOP",
+    "flop_per_sample": "FLOP per sample",
+    "seconds": "seconds of pretraining",
+    "depth": "share of the depth that is read",
+    "blocks": "blocks that features have passed",
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def _picks(figures: Figures, plot: Plot, arm: Arm) -> list[Pick]:
         use = pick.use if "use" in told_apart else figures.main_use
         readout = pick.readout if "readout" in told_apart else ""
         if pick.use == use:
-            found[Pick(arm.name, readout, pick.depth if "depth" in told_apart else None, use)] = None
+            found[Pick(arm.name, readout, pick.depth if told_apart & {"depth", "blocks"} else None, use)] = None
     return list(found)
 
 
@@ -161,6 +168,21 @@ def _panel(
     elif plot.log_x:
         axes.set_xscale("log")
     _name_axes(axes, plot, asked)
+    _controls(axes, figures, asked)
+
+
+def _controls(axes: Axes, figures: Figures, asked: Asked) -> None:
+    """Say above a panel what answers get that see no pixels, and draw them where they lie within what is shown."""
+    found = [(pick, one) for pick in figures.controls if (one := figures.estimate(asked, pick)) is not None]
+    low, high = axes.get_ylim()
+    for _, one in found:
+        if low <= one.value <= high:
+            axes.axhline(one.value, color=_CONTROL, ls=":", lw=1.4)
+    told = ", ".join(f"{control_name(pick.arm)} {one.value:.3g}" for pick, one in found)
+    if told:
+        axes.set_title(asked.title, fontsize=10, pad=16)
+        note = f"no pixels: {told}"
+        axes.text(0.5, 1.01, note, transform=axes.transAxes, ha="center", va="bottom", color=_CONTROL, fontsize=7)
 
 
 def _line(
@@ -192,7 +214,7 @@ def _reach(found: Sequence[Estimate]) -> np.ndarray:
 def _name_axes(axes: Axes, plot: Plot, asked: Asked) -> None:
     axes.set_title(asked.title, fontsize=10)
     axes.set_xlabel("" if plot.x == "arm" else _UNITS.get(plot.x, plot.x.replace("_", " ")), fontsize=9)
-    axes.set_ylabel(f"{asked.metric.name} {'↑' if asked.metric.higher_is_better else '↓'}", fontsize=9)
+    axes.set_ylabel(asked.quantity, fontsize=9)
     plain(axes)
 
 

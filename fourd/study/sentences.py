@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from fourd.study.config import AnyClaim, Best, Claim, Pick, Trend
+from fourd.study.config import AnyClaim, Best, Claim, Pick, Trend, control_name
 from fourd.study.figures import Asked, Figures
 from fourd.study.intervals import Estimate, Scores, comparable, contrast, difference, estimate, shared, with_misfit
+from fourd.study.numbers import by_thousands
 
 Verdict = Literal["better", "worse", "equal"]
 
@@ -59,8 +60,12 @@ def amount(gain: Estimate, sign: str = "+") -> str:
 
 
 def sentences(figures: Figures) -> list[Sentence]:
-    """Write a sentence for each claim of a study; where it makes none, say which arm is best."""
-    return [sentence(figures, claim) for claim in figures.study.claims or (Best(),)]
+    """Write a sentence for each claim of a study, and one on who does no better than answers that see no pixels.
+
+    Where it makes no claim, say which arm is best.
+    """
+    found = [sentence(figures, claim) for claim in figures.study.claims or (Best(),)]
+    return [*found, beside_controls(figures)] if figures.controls else found
 
 
 def sentence(figures: Figures, claim: AnyClaim) -> Sentence:
@@ -220,10 +225,15 @@ def _of_trend(figures: Figures, claim: Trend, asked: Sequence[Asked]) -> Sentenc
     if not findings:
         return Sentence(_begun(claim, f"Along {claim.x} fewer than two values are measured yet."))
     told = _verdicts(findings, _ALONG)
-    text = f"As {claim.x} grows, from end to end of a line fitted over its values: {told}."
+    text = f"As {_ALONG_WHAT.get(claim.x, claim.x)} grows, from end to end of a line fitted over its values: {told}."
     return Sentence(_begun(claim, text + _beside(claim.who, claim.expected, findings)), tuple(findings))
 
 
+_ALONG_WHAT = {
+    "depth": "the share of the encoder that is read",
+    "blocks": "the number of blocks passed",
+    "parameters": "the number of parameters",
+}
 _ALONG: dict[Verdict, str] = {
     "better": "better on",
     "worse": "worse on",
@@ -253,7 +263,7 @@ def _levels(figures: Figures, claim: Trend, asked: Asked) -> dict[float, list[Sc
     found: dict[float, list[Scores]] = {}
     for arm in figures.arms_with(claim.where):
         depths = [pick for pick in figures.picks(arm) if pick.readout == figures.main_readout]
-        for pick in depths if claim.x == "depth" else [Pick(arm.name)]:
+        for pick in depths if claim.x in ("depth", "blocks") else [Pick(arm.name)]:
             value, scores = figures.level(arm, claim.x, pick), figures.scores(asked, pick)
             if isinstance(value, (int, float)) and scores is not None:
                 found.setdefault(float(value), []).append(scores)
@@ -267,4 +277,37 @@ def _steps(means: Sequence[float], values: Sequence[float]) -> str:
         return "the same way at every step"
     if len(means) == 2:
         return ""
-    return f"not at every step: best at {values[int(np.argmax(means))]:g}"
+    return f"not at every step: best at {by_thousands(values[int(np.argmax(means))])}"
+
+
+# ----------------------------------------------------------------------------- beside answers that see no pixels
+
+
+def beside_controls(figures: Figures) -> Sentence:
+    """Say on which entries an arm, however measured, is not shown to be better than the best answer without pixels."""
+    picks = [pick for arm in figures.measured for pick in figures.picks(arm)]
+    told: list[str] = []
+    findings: list[Finding] = []
+    for one in figures.asked:
+        control = figures.best_control(one)
+        pairs = [(p, found) for p in picks if control and (found := compared(figures, one, p, control)) is not None]
+        findings += [found for _, found in pairs]
+        level = [_named(pick) for pick, found in pairs if found.verdict != "better"]
+        if control and level:
+            best = figures.estimate(one, control)
+            beside = f"{_words(one.name)} ({control_name(control.arm)}, {best.value:.3g})" if best else ""
+            told.append(f"{beside} {_not_better(level, len(pairs))}")
+    rival = "the best answer that sees no pixels"
+    if not told:
+        return Sentence(f"All {len(findings)} figures are better than {rival}.", tuple(findings))
+    return Sentence(f"Not shown better than {rival}: on {'; on '.join(told)}.", tuple(findings))
+
+
+_MOST_NAMED = 6
+
+
+def _not_better(names: Sequence[str], of: int) -> str:
+    if len(names) == of:
+        return f"all {of} figures"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{len(names)} of {of} figures: {', '.join(names[:_MOST_NAMED])}{more}"

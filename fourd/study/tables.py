@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fourd.label_propagation import READOUT
-from fourd.study.config import COST_FACTORS, Arm, Pick, Study, Value
+from fourd.study.config import CONTROL, COST_FACTORS, Arm, Pick, Study, Value, control_name
 from fourd.study.costs import Cost
 from fourd.study.figures import Asked, Figures
 from fourd.study.intervals import Estimate
+from fourd.study.numbers import by_thousands
 from fourd.study.sentences import Sentence
 
 _SHOWN_HEALTH = ("held_out_loss", "feature_rank", "feature_std", "nearest_neighbour")
@@ -55,7 +56,14 @@ def grids(figures: Figures) -> list[Grid]:
     for arm in figures.measured:
         for pick in figures.picks(arm):
             ways.setdefault(f"{pick.use}, {pick.readout} readout, depth {pick.depth:g}", []).append((arm, pick))
-    return [main, *(_scores(figures, title, own) for title, own in ways.items() if len(ways) > 1)]
+    titled = {title + _blocks_text(figures, own): own for title, own in ways.items()}
+    return [main, *(_scores(figures, title, own) for title, own in titled.items() if len(ways) > 1)]
+
+
+def _blocks_text(figures: Figures, picks: Sequence[tuple[Arm, Pick]]) -> str:
+    """Say how many blocks a depth means, where it means the same for all."""
+    found = {figures.blocks(arm, pick.depth) for arm, pick in picks if pick.depth is not None} - {None}
+    return f" (after {found.pop()} blocks)" if len(found) == 1 else ""
 
 
 def _scores(figures: Figures, title: str, picks: Sequence[tuple[Arm, Pick]]) -> Grid:
@@ -69,10 +77,18 @@ def _scores(figures: Figures, title: str, picks: Sequence[tuple[Arm, Pick]]) -> 
         lines.append((arm.name, *levels, " ".join(map(str, seeds)), *map(figure_text, found)))
         values.append([one.gain * e.value if e else -math.inf for one, e in zip(figures.asked, found, strict=True)])
         held.append(seeds)
+    controls = [_control_line(figures, pick) for pick in figures.controls]
     first, most = len(factors) + 2, max(map(len, held), default=0)
     ranked = [own if len(seeds) == most else [-math.inf] * len(own) for own, seeds in zip(values, held, strict=True)]
     best = {(int(np.argmax(column)), first + n) for n, column in enumerate(zip(*ranked, strict=True))}
-    return Grid(title, heads, tuple(lines), frozenset(best) if len(lines) > 1 else frozenset())
+    return Grid(title, heads, (*lines, *controls), frozenset(best) if len(lines) > 1 else frozenset())
+
+
+def _control_line(figures: Figures, pick: Pick) -> tuple[str, ...]:
+    """Make the line of an answer that sees no pixels, which has neither factors nor seeds, and is not ranked."""
+    found = [figures.estimate(one, pick) for one in figures.asked]
+    texts = ["" if one is None else figure_text(one) for one in found]
+    return (f"no pixels: {control_name(pick.arm)}", *("" for _ in (*figures.study.factor_names, "seeds")), *texts)
 
 
 def _level_text(level: Value | None) -> str:
@@ -117,11 +133,8 @@ def _cost_texts(costs: Sequence[Cost], most: float) -> list[str]:
 
 
 def _operations(count: float | None) -> str:
-    """Write a number of operations by thousands: 1.2P are 1.2e15."""
-    if not count:
-        return "?" if count is None else ""
-    power = min(max(int(math.log10(count)) // 3, 0), 7)
-    return f"{count / 1000**power:.3g}{('', 'K', 'M', 'G', 'T', 'P', 'E', 'Z')[power]}"
+    """Write a number of operations; nothing for none, and a question mark where it is not known."""
+    return "?" if count is None else by_thousands(count) if count else ""
 
 
 def _mean_text(costs: Sequence[Cost], name: str) -> str:
@@ -160,28 +173,30 @@ def write_figures(figures: Figures, path: Path) -> None:
 
     So that a law can be fitted to them without the rows of single clips.
     """
+    picks = [pick for arm in figures.measured for pick in figures.picks(arm)] + figures.controls
     records = [
         record
-        for arm in figures.measured
-        for pick in figures.picks(arm)
+        for pick in picks
         for asked in figures.asked
-        if (record := _figure_record(figures, arm, pick, asked)) is not None
+        if (record := _figure_record(figures, pick, asked)) is not None
     ]
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(pa.Table.from_pylist(records), aside)
     os.replace(aside, path)
 
 
-def _figure_record(figures: Figures, arm: Arm, pick: Pick, asked: Asked) -> dict[str, object] | None:
+def _figure_record(figures: Figures, pick: Pick, asked: Asked) -> dict[str, object] | None:
     found = figures.estimate(asked, pick)
     if found is None:
         return None
     study, own = figures.study, found.interval
-    costs = {name: figures.level(arm, name) for name in COST_FACTORS}
+    arm = None if pick.arm.startswith(CONTROL) else study.arm(pick.arm)
+    levels = arm.levels if arm else {}
+    costs = {name: figures.level(arm, name) if arm else None for name in COST_FACTORS}
     return {
         "study": study.name,
-        "arm": arm.name,
-        **{f"factor: {key}": _column(study, key, arm.levels.get(key)) for key in study.factor_names},
+        "arm": pick.arm,
+        **{f"factor: {key}": _column(study, key, levels.get(key)) for key in study.factor_names},
         "entry": asked.name,
         "metric": asked.metric.name,
         "higher_is_better": asked.metric.higher_is_better,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,17 @@ def study(ratios: Sequence[float], **fields: object) -> Study:
 
 
 def figures(
-    of: Study, gains: Sequence[float], seeds: Sequence[int] = (0, 1, 2), seed_spread: float = 0.0, noise: float = 0.05
+    of: Study,
+    gains: Sequence[float],
+    seeds: Sequence[int] = (0, 1, 2),
+    seed_spread: float = 0.0,
+    noise: float = 0.05,
+    controls: Mapping[str, float] = MappingProxyType({}),
 ) -> Figures:
-    """Give each arm scores that are higher by its gain; clips are much harder than arms differ."""
+    """Give each arm scores that are higher by its gain; clips are much harder than arms differ.
+
+    controls: the gains of answers that see no pixels, by their names.
+    """
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 1, (len(METRICS), NUM_GROUPS * PER_GROUP))
     tables = []
@@ -42,14 +51,19 @@ def figures(
             luck = seed_spread * (-1) ** seed * gain
             for number, (entry, metric) in enumerate(METRICS.items()):
                 scores = hard[number] + gain + luck + rng.normal(0, noise, hard.shape[1])
-                tables.append(_rows(of, arm, entry, metric, seed, scores))
+                tables.append(_rows(of, arm.name, entry, metric, seed, scores))
+    for name, gain in controls.items():
+        for number, (entry, metric) in enumerate(METRICS.items()):
+            tables.append(_rows(of, f"control:{name}", entry, metric, 0, hard[number] + gain, depth=None))
     costs = {(arm.name, seed): Cost(parameters=10) for arm in of.arms for seed in seeds}
     return Figures(of, Rows(pa.concat_tables(tables), {m.name: m for m in METRICS.values()}), costs)
 
 
-def _rows(of: Study, arm: Arm, entry: str, metric: Metric, seed: int, scores: np.ndarray) -> pa.Table:
+def _rows(
+    of: Study, arm: str, entry: str, metric: Metric, seed: int, scores: np.ndarray, depth: float | None = 1.0
+) -> pa.Table:
     clips = [f"clip {n:03}" for n in range(len(scores))]
-    cell = results.Cell(of.suite.label, entry, arm.name, "random", "attention", entry, 1.0, 2, seed)
+    cell = results.Cell(of.suite.label, entry, arm, "random", "attention", entry, depth, 2, seed)
     same = {name: [value] * len(clips) for name, value in {**dataclasses.asdict(cell), "metric": metric.name}.items()}
     groups = [f"group {n // PER_GROUP}" for n in range(len(scores))]
     own = {"clip": clips, "group": groups, "score": scores.tolist(), "weight": [1.0] * len(clips)}

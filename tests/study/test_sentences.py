@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fourd.study import Best, Claim, Trend
-from fourd.study.sentences import sentence
+from fourd.study.sentences import beside_controls, sentence, sentences
 from tests.study.synthetic import figures, study
 
 
@@ -102,3 +102,29 @@ def test_arms_that_share_no_seed_are_not_compared():
     found = sentence(both, Claim("at 0.75", "at 0.5"))
     assert found.findings == ()
     assert "not measured on the same seeds" in found.text
+
+
+def test_who_is_no_better_than_an_answer_without_pixels_is_named():
+    found = figures(study((0.5, 0.75)), (0.3, 0.6), controls={"mean_answer": 0.3, "nothing_moves": 0.1})
+    said = beside_controls(found)
+    begun = "Not shown better than the best answer that sees no pixels: on camera pose (nothing moves, "
+    assert said.text.startswith(begun)  # of errors the lower one is the best
+    assert ") all 2 figures; on camera motion (mean answer, 0.2" in said.text
+    assert said.text.endswith(") 1 of 2 figures: at 0.5 (attention readout, depth 1, frozen).")
+    assert sentences(found)[-1] == said
+    better = figures(study((0.5, 0.75)), (0.3, 0.6), controls={"mean_answer": 0.45})
+    assert "on camera motion (mean answer, 0.3" in beside_controls(better).text
+
+
+def test_all_may_be_better_than_an_answer_without_pixels():
+    of = study((0.5, 0.75))
+    found = figures(of, (0.3, 0.6), controls={"mean_answer": 0.1})
+    found.asked = [one for one in found.asked if one.name == "camera_motion"]
+    assert beside_controls(found).text.startswith("All 2 figures are better than the best answer")
+    assert figures(of, (0.3, 0.6)).controls == []
+    assert len(sentences(figures(of, (0.3, 0.6)))) == 1
+
+
+def test_a_trend_names_large_values_by_thousands():
+    found = said(Trend("mask ratio", entry="camera_motion"), (0.0, 0.4, 0.2), ratios=(2e6, 6.43302e6, 1e7))
+    assert "best at 6.43M" in found.text

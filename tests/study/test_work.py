@@ -110,6 +110,8 @@ def test_the_page_holds_question_sentences_plots_table_and_command(done):
     assert (out / "plot_2.png").stat().st_size > 5000
     table = (out / "table.md").read_text()
     assert "| mask 0.75 | 0.75 | 0 1 | " in table
+    assert re.search(r"\| no pixels: mean answer \|  \|  \| \d", table)
+    assert "the best answer that sees no pixels" in page
     assert "- command: " in table
 
 
