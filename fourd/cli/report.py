@@ -14,6 +14,7 @@ from fourd.demonstration import StudyConfig
 from fourd.objectives.simple_mae import SimpleMAEConfig
 from fourd.report import Story, terminal_table, write_report
 from fourd.report.summary import seeds_of
+from fourd.study import Study
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ def run(arguments: list[str]) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of a study, such as runs/demo")
     config = provenance.rebuild(json.loads(path.read_text()))
+    if isinstance(config, Study):
+        raise ValueError(f"{options.out} is of `fourd study`: its page is made again by {config.command or 'it'}")
     if not isinstance(config, StudyConfig):
         raise ValueError(f"{path} describes a {type(config).__name__}; expected a study")
     show(config, options.out)

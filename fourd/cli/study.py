@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -27,13 +28,14 @@ ABOUT = """Answer a question by experiment: pretrain what differs, measure it, a
 
 Examples:
   fourd study                                                             list the studies that come with fourd
-  fourd study my_lab.recipes:masking --out runs/masking --dry-run         how long it would take here
-  fourd study my_lab.recipes:masking --out runs/masking --seeds 0 1 2
-  fourd study my_lab.recipes:masking --out runs/masking --arms "tube 0.95" --seeds 3
-  fourd study my_lab.recipes:masking --scale gpu --out runs/masking_gpu --runs runs/pretrainings
+  fourd study ablations:masking --out runs/masking --dry-run              how long it would take here
+  fourd study ablations:masking --out runs/masking --seeds 0 1 2
+  fourd study ablations:masking --out runs/masking --arms "tube 0.95" --seeds 3
+  fourd study ablations:masking --scale gpu --out runs/masking_gpu --runs runs/pretrainings
+  fourd study my_lab.questions:mine --out runs/mine                       one of your own
 
-RECIPE is the dotted path of a function that returns a fourd.study.Study; it may take the scale: tiny (minutes), here (a
-small machine), gpu (one GPU), node (eight).
+RECIPE is one of that list, or the dotted path of a function that returns a fourd.study.Study; it may take the scale:
+tiny (minutes), here (a small machine), gpu (one GPU), node (eight).
 
 The same command goes on where it was stopped; with more seeds or arms it does only what is missing. Any number of
 processes, on as many machines as see the folder, may work on one --out: each takes runs that no other holds. Arms of
@@ -49,7 +51,7 @@ class Arguments:
     """Hold what the command line says."""
 
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
-    """Dotted path of a function that returns a Study, package.module:name."""
+    """One of those that come with fourd (ablations:masking), or your function's dotted path, package.module:name."""
     out: Path
     """Folder of the study. The same command again does only what is missing."""
     scale: Scale = "here"
@@ -108,13 +110,44 @@ def _repeated(options: Arguments) -> str:
 
 
 def study_of(dotted: str, scale: str) -> Study:
-    """Call the function at a dotted path, with the scale if it takes one."""
-    function = find(dotted)
+    """Call the function at a dotted path, with the scale if it takes one; a study that lies there is taken as it is.
+
+    Studies that come with fourd may be named without `fourd.recipes.`, as in ablations:masking.
+    """
+    function = find(_whole(dotted))
+    if isinstance(function, Study):
+        return function
+    if not callable(function):
+        raise ValueError(f"{dotted} is a {type(function).__name__}; expected a function that returns a Study")
     takes_scale = "scale" in inspect.signature(function).parameters
     study = function(scale=scale) if takes_scale else function()
     if not isinstance(study, Study):
         raise ValueError(f"recipe {dotted} returned a {type(study).__name__}; expected a fourd.study.Study")
     return replace(study, scale=scale) if takes_scale and not study.scale else study
+
+
+def _whole(dotted: str) -> str:
+    """Give the whole dotted path of a recipe that comes with fourd; raise ValueError with those of a similar name."""
+    name, colon, recipe = dotted.partition(":")
+    if colon and f"fourd.recipes.{name}" in _MODULES and not importlib.util.find_spec(name):
+        return f"fourd.recipes.{dotted}"
+    known = [f"{module.removeprefix('fourd.recipes.')}:{own}" for module in _MODULES for own in _names(module)]
+    near = difflib.get_close_matches(dotted.removeprefix("fourd.recipes."), known, 2, cutoff=0.75)
+    near += [one for one in known if one.endswith(f":{dotted}")]
+    if near and not (colon and recipe and _is_there(name)):
+        raise ValueError(f"there is no recipe {dotted!r}; is it {' or '.join(near)}?")
+    return dotted
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _names(module: str) -> list[str]:
+    return [one.__name__ for one in _own(importlib.import_module(module))]
 
 
 def listed() -> str:
@@ -128,8 +161,12 @@ def listed() -> str:
 
 
 def _recipes(module: ModuleType) -> list[str]:
-    own = [value for name, value in vars(module).items() if not name.startswith("_") and _gives_study(value)]
-    return [f"  {module.__name__}:{one.__name__}\n      {_first_line(one)}" for one in own]
+    short = module.__name__.removeprefix("fourd.recipes.")
+    return [f"  {short}:{one.__name__}\n      {_first_line(one)}" for one in _own(module)]
+
+
+def _own(module: ModuleType) -> list[Callable[..., Any]]:
+    return [value for name, value in vars(module).items() if not name.startswith("_") and _gives_study(value)]
 
 
 def _gives_study(value: Any) -> bool:

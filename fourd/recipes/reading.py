@@ -79,9 +79,9 @@ def depth(scale: Scale = "here") -> Study:
         Wanted(uses=("frozen",), readouts=("attention", "linear"), depths=DEPTHS),
         question="At which depth of the encoder do the answers lie?",
         why="The paper reads the last features, or those at 95% of the depth, and does not say what others hold.",
-        plots=(Plot("blocks", "weights"), Plot("blocks", "readout", where=(("weights", "pretrained"),))),
+        plots=(Plot("block", "weights"), Plot("block", "readout", where=(("weights", "pretrained"),))),
         claims=(
-            Trend("blocks", (("weights", "pretrained"),)),
+            Trend("block", (("weights", "pretrained"),)),
             *(
                 Claim(Pick(LEARNED, depth=1.0), Pick(LEARNED, depth=depth), about=f"The end against {depth:g}")
                 for depth in DEPTHS[:-1]

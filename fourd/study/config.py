@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from fourd.types import BackboneConfig
 
 Value = str | float | int
 
-CELL_FACTORS = ("arm", "readout", "depth", "blocks", "use")
+CELL_FACTORS = ("arm", "readout", "depth", "block", "use")
 """The name of an arm, and what one arm is measured by in several ways; any of them may be an axis of a plot."""
 COST_FACTORS = ("parameters", "samples", "unique_clips", "flop_per_sample", "flop", "seconds")
 """What an arm cost; any of them may be an axis of a plot."""
@@ -113,7 +113,7 @@ class Pick:
 class Plot:
     """Describe a plot: a panel for each entry, its headline figure over `x`, a line for each value of `series`.
 
-    x, series: a factor of the arms, "arm", "readout", "depth" (a fraction), "blocks" (how many of the encoder's blocks
+    x, series: a factor of the arms, "arm", "readout", "depth" (a fraction), "block" (how many of the encoder's blocks
     that is) or "use" (how an arm was measured), or a cost ("parameters", "samples", "unique_clips", "flop_per_sample",
     "flop", "seconds"). where: factors that the arms must have to be drawn. entries: names; empty for all.
     """
@@ -161,7 +161,7 @@ class Best:
 class Trend:
     """Ask whether figures get better along a numeric factor or cost: by a line fitted over the order of its values.
 
-    x: a factor of the arms, a cost, "depth" or "blocks". where: factors that the arms must have. expected: what the
+    x: a factor of the arms, a cost, "depth" or "block". where: factors that the arms must have. expected: what the
     paper (or `who`) says happens as `x` grows.
     """
 
@@ -208,6 +208,7 @@ class Study:
         for plot in self.plots:
             for axis in (plot.x, plot.series, *(name for name, _ in plot.where)):
                 _require_factor(self, axis, f"a plot of study {self.name!r}")
+            _require_some(self, plot.where, f"a plot of study {self.name!r}")
             _require_entries(self, plot.entries)
         for claim in self.claims:
             _require_claim(self, claim)
@@ -263,13 +264,40 @@ def _require_claim(study: Study, claim: AnyClaim) -> None:
     if isinstance(claim, Trend):
         for name in (claim.x, *(name for name, _ in claim.where)):
             _require_factor(study, name, f"a trend of study {study.name!r}")
+        _require_some(study, claim.where, f"a trend of study {study.name!r}")
         return
     if isinstance(claim, Best):
         asked = [*claim.among, *([claim.expected] if claim.expected else [])]
     else:
+        picks = [side for side in (claim.a, claim.b) if isinstance(side, Pick)]
+        for pick in picks:
+            _require_measured(study, pick)
         asked = [side.arm if isinstance(side, Pick) else side for side in (claim.a, claim.b)]
     for name in asked:
         study.arm(name)
+
+
+def _require_some(study: Study, where: tuple[tuple[str, Value], ...], what: str) -> None:
+    """Refuse levels that no arm has: nothing would be shown, and nobody told."""
+    if where and not any(all(arm.levels.get(name) == level for name, level in where) for arm in study.arms):
+        raise ValueError(f"{what} is of arms with {dict(where)}, and none has them; expected levels that arms have")
+
+
+def _require_measured(study: Study, pick: Pick) -> None:
+    """Refuse a way of measuring that the study does not ask for."""
+    wanted, suite = study.wanted, study.suite
+    depths = {*(wanted.depths or suite.depths), *([suite.finetuned_depth] if "finetuned" in wanted.uses else [])}
+    asked: list[tuple[str, Any, Collection[Any]]] = [
+        ("use", pick.use, wanted.uses),
+        ("readout", pick.readout, wanted.readouts or suite.readouts),
+        ("depth", pick.depth, sorted(depths)),
+    ]
+    for name, value, known in asked:
+        if value not in ("", None) and value not in known:
+            raise ValueError(
+                f"a claim of study {study.name!r} is about {pick.arm!r} at {name} {value!r}, which is not measured: "
+                f"expected one of {', '.join(map(str, known))}"
+            )
 
 
 def _require_order(study: Study) -> None:

@@ -144,7 +144,7 @@ class Figures:
         """Say what an arm, measured in some way, has of a factor or cost; None for one that has it not."""
         if factor == "arm":
             return arm.name
-        if factor == "blocks":
+        if factor == "block":
             return None if pick is None or pick.depth is None else self.blocks(arm, pick.depth)
         if factor in ("readout", "depth", "use"):
             own = getattr(pick, factor) if pick is not None else None

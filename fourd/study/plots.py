@@ -40,7 +40,7 @@ _UNITS = {
     "flop_per_sample": "FLOP per sample",
     "seconds": "seconds of pretraining",
     "depth": "share of the depth that is read",
-    "blocks": "blocks that features have passed",
+    "block": "blocks that features have passed",
 }
 
 
@@ -110,7 +110,7 @@ def _picks(figures: Figures, plot: Plot, arm: Arm) -> list[Pick]:
         use = pick.use if "use" in told_apart else figures.main_use
         readout = pick.readout if "readout" in told_apart else ""
         if pick.use == use:
-            found[Pick(arm.name, readout, pick.depth if told_apart & {"depth", "blocks"} else None, use)] = None
+            found[Pick(arm.name, readout, pick.depth if told_apart & {"depth", "block"} else None, use)] = None
     return list(found)
 
 

@@ -231,7 +231,7 @@ def _of_trend(figures: Figures, claim: Trend, asked: Sequence[Asked]) -> Sentenc
 
 _ALONG_WHAT = {
     "depth": "the share of the encoder that is read",
-    "blocks": "the number of blocks passed",
+    "block": "the number of blocks passed",
     "parameters": "the number of parameters",
 }
 _ALONG: dict[Verdict, str] = {
@@ -263,7 +263,7 @@ def _levels(figures: Figures, claim: Trend, asked: Asked) -> dict[float, list[Sc
     found: dict[float, list[Scores]] = {}
     for arm in figures.arms_with(claim.where):
         depths = [pick for pick in figures.picks(arm) if pick.readout == figures.main_readout]
-        for pick in depths if claim.x in ("depth", "blocks") else [Pick(arm.name)]:
+        for pick in depths if claim.x in ("depth", "block") else [Pick(arm.name)]:
             value, scores = figures.level(arm, claim.x, pick), figures.scores(asked, pick)
             if isinstance(value, (int, float)) and scores is not None:
                 found.setdefault(float(value), []).append(scores)

@@ -99,6 +99,8 @@ def run_study(
     out = out.resolve()
     chosen = tuple(study.arm(name) for name in arms) or study.arms
     seeds = tuple(dict.fromkeys(seeds)) or study.seeds
+    if min(seeds) < 0:
+        raise ValueError(f"--seeds is {seeds}: expected numbers from 0 on")
     job = Job(Runs(study), chosen, seeds, out, (runs or out / "runs").resolve(), means or Means(), say)
     if not dry_run:
         _take(job)

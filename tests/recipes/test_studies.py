@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from typing import get_args
 
@@ -17,7 +18,7 @@ from fourd.recipes import ablations, inputs, reading, scaling
 from fourd.study.costs import flop_of_run, flop_of_step
 from fourd.tokens import grid_of
 
-NAMES = sorted(line.strip() for line in listed().splitlines() if line.startswith("  fourd.recipes."))
+NAMES = sorted(line.strip() for line in listed().splitlines() if re.match(r"  \w+:\w+$", line))
 
 
 def test_all_that_the_science_needs_is_there():
@@ -33,6 +34,30 @@ def test_all_that_the_science_needs_is_there():
     }
     assert asked >= {"readouts", "readout_size", "depth", "use", "clip_length", "stride", "image_encoders"}
     assert asked >= {"domain_shift", "first", "ladder"}
+
+
+def test_a_study_is_found_by_its_short_and_its_whole_name():
+    assert study_of("ablations:masking", "tiny") == study_of("fourd.recipes.ablations:masking", "tiny")
+
+
+def test_a_study_that_is_no_function_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(ablations, "mine", ablations.masking("tiny"), raising=False)
+    assert study_of("ablations:mine", "here").scale == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("masking", "there is no recipe 'masking'; is it ablations:masking?"),
+        ("ablation:masking", "is it ablations:masking?"),
+        ("ablations:nothing", "has no 'nothing'; it has decoder"),
+        ("nowhere:else", "no module 'nowhere'"),
+        ("os:path", "os:path is a module; expected a function that returns a Study"),
+    ],
+)
+def test_a_name_that_means_nothing_is_refused_with_those_near_it(name, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        study_of(name, "tiny")
 
 
 @pytest.mark.parametrize("scale", get_args(Scale))

@@ -49,7 +49,7 @@ def ablation() -> Study:
         suite=suite(rates=(1.0,)),
         wanted=Wanted(uses=("frozen",), readouts=("attention",), depths=(0.5, 1.0)),
         seeds=(0, 1),
-        plots=(Plot("mask ratio"), Plot("blocks", "arm", title="Over depth")),
+        plots=(Plot("mask ratio"), Plot("block", "arm", title="Over depth")),
         claims=(Claim("mask 0.75", "mask 0.5", expected="better"), Best(), Trend("mask ratio", about="hiding")),
         notes=("Everything here is tiny.",),
     )

@@ -52,6 +52,32 @@ def test_a_factor_that_no_arm_has_is_refused(fields):
         changed(**fields)
 
 
+@pytest.mark.parametrize(
+    ("pick", "told"),
+    [
+        (Pick("mask 0.5", "linear"), "at readout 'linear', which is not measured: expected one of attention"),
+        (Pick("mask 0.5", depth=0.75), r"at depth 0\.75, which is not measured: expected one of 0\.5, 1\.0"),
+        (Pick("mask 0.5", use="finetuned"), "at use 'finetuned', which is not measured: expected one of frozen"),
+    ],
+)
+def test_a_claim_about_a_way_of_measuring_that_is_not_wanted_is_refused(pick, told):
+    with pytest.raises(ValueError, match=told):
+        changed(claims=(Claim(pick, "mask 0.75"),))
+    changed(claims=(Claim(Pick("mask 0.5", "attention", 0.5, "frozen"), "mask 0.75"),))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"plots": (Plot("depth", where=(("mask ratio", 0.6),)),)},
+        {"claims": (Trend("depth", (("mask ratio", 0.6),)),)},
+    ],
+)
+def test_levels_that_no_arm_has_are_refused(fields):
+    with pytest.raises(ValueError, match=r"of arms with \{'mask ratio': 0\.6\}, and none has them"):
+        changed(**fields)
+
+
 @pytest.mark.parametrize("factors", [(("a", 1), ("a", 2)), (("flop", 1),), (("depth", 1.0),)])
 def test_factors_are_given_once_and_mean_nothing_else(factors):
     with pytest.raises(ValueError, match="given twice, or mean something else"):
