@@ -67,7 +67,7 @@ def points(figures: Figures, plot: Plot, asked: Asked) -> list[Point]:
         for pick in _picks(figures, plot, arm)
         if (one := figures.estimate(asked, pick)) is not None
     ]
-    return _apart(figures, asked, _told_apart(found))
+    return _apart(figures, asked, _levels_named(_told_apart(found)))
 
 
 def _series(figures: Figures, plot: Plot, arm: Arm, pick: Pick) -> str:
@@ -88,6 +88,15 @@ def _told_apart(found: Sequence[Point]) -> list[Point]:
         point
         if point.x is None
         else replace(point, series=f"{point.arm}, {point.series}" if point.series else point.arm)
+        for point in found
+    ]
+
+
+def _levels_named(found: Sequence[Point]) -> list[Point]:
+    """Tell a level line from a series that is called like its arm."""
+    series = {point.series for point in found if point.x is not None}
+    return [
+        replace(point, series=f"arm {point.arm}") if point.x is None and point.series in series else point
         for point in found
     ]
 
