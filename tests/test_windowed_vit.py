@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from fourd.backbones import video_vit, windowed_vit
+from fourd.provenance import describe
 from fourd.types import ClipShape
+from fourd.weights.files import save_module
+from fourd.weights.starting import fill_backbone
 
 
 def built(config):
@@ -51,6 +55,18 @@ def test_an_encoder_keeps_all_that_describes_it():
     toy = replace(video_vit.toy(), native_size=False)
     assert vars(windowed_vit.by_windows(toy)) == vars(toy)
     assert windowed_vit.by_frames(toy).patch == (1, 8, 8)
+
+
+def test_weights_of_the_encoder_of_one_window_are_taken_and_no_others(tmp_path):
+    encoder = built(video_vit.tiny())
+    save_module(encoder, tmp_path / "one.safetensors", json.dumps(describe(encoder.config)))
+    windowed = built(windowed_vit.by_windows(video_vit.tiny()))
+    fill_backbone(windowed, tmp_path / "one.safetensors")
+    save_module(windowed, tmp_path / "windowed.safetensors", json.dumps(describe(windowed.config)))
+    fill_backbone(built(video_vit.tiny()), tmp_path / "windowed.safetensors")  # and the other way round
+    longer = built(windowed_vit.by_windows(replace(video_vit.tiny(), num_heads=4)))
+    with pytest.raises(ValueError, match="weights of another config: num_heads"):
+        fill_backbone(longer, tmp_path / "one.safetensors")
 
 
 def test_a_part_of_a_window_is_refused():

@@ -53,6 +53,11 @@ class WindowedViT(VideoViT):
 class WindowedViTConfig(VideoViTConfig):
     """Describe a 4DS video transformer that is given windows of `num_frames`."""
 
+    @property
+    def parameters_of(self) -> VideoViTConfig:
+        """Give the config whose weights it takes: the encoder of one window."""
+        return VideoViTConfig(**{one.name: getattr(self, one.name) for one in fields(self)})
+
     def build(self) -> WindowedViT:
         """Build the encoder, its parameters unset."""
         return WindowedViT(self)

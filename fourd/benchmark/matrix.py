@@ -121,8 +121,23 @@ def left_out(matrix: Matrix, out: Path) -> list[Unreadable]:
 
 
 def collect(matrix: Matrix, out: Path) -> Rows:
-    """Read the rows of all units that are done."""
-    parts = [results.read_rows(unit.folder(out) / "rows.parquet") for unit in matrix.units if is_done(unit, out)]
+    """Read the rows of all units that are done; damaged ones are set aside, so that the next call makes them anew.
+
+    Raises ValueError where there are none.
+    """
+    done = [unit for unit in matrix.units if is_done(unit, out)]
+    parts = [rows for unit in done if (rows := _rows(unit, out)) is not None]
     if not parts:
         raise ValueError(f"{out}: no unit is done yet")
     return evaluate.join(parts)
+
+
+def _rows(unit: AnyUnit, out: Path) -> Rows | None:
+    path = unit.folder(out) / "rows.parquet"
+    try:
+        return results.read_rows(path)
+    except ValueError as error:
+        aside = path.with_name("rows.damaged")
+        path.replace(aside)
+        log.error("%s: %s. It was set aside as %s; the same command measures it again", unit.title, error, aside)
+        return None

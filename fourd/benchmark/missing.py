@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fourd.benchmark.units import AnyUnit, Unit
 from fourd.types import ReadoutKind
+
+log = logging.getLogger(__name__)
 
 
 def is_done(unit: AnyUnit, out: Path) -> bool:
@@ -35,11 +39,23 @@ def _done_like(unit: Unit, out: Path) -> Iterator[Unit]:
     """Give the units that differ in readouts and depths alone and are done, those with most cells first."""
     found = []
     for path in sorted(unit.folder(out).parent.glob("*/unit.json")):
-        about = json.loads(path.read_text())
+        about = _described(path)
+        if about is None:
+            continue
         other = replace(unit, readouts=tuple(about["readouts"]), depths=tuple(about["depths"]))
         if other.folder(out) == path.parent and is_done(other, out):
             found.append(other)
     yield from sorted(found, key=lambda other: -len(other.readouts) * len(other.depths))
+
+
+def _described(path: Path) -> dict[str, Any] | None:
+    """Read what a unit is of; None, after a warning, where its file is damaged: its cells are then measured anew."""
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+        return about if {"readouts", "depths"} <= about.keys() else None
+    except (ValueError, AttributeError) as error:
+        log.warning("%s is damaged (%s): what it is of is measured again", path, error)
+        return None
 
 
 def _covering(unit: Unit, wanted: set[tuple[ReadoutKind, float]]) -> list[AnyUnit]:

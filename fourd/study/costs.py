@@ -164,6 +164,11 @@ def _flop_or_none(config: RunConfig) -> float | None:
         return None
 
 
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Read where a run was made; raise ValueError naming the file where it is damaged."""
+    return provenance.read_json(folder / "environment.json", "delete its folder, and the run is made anew")
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Read the metrics of a run, one record for each step; of a step that was done twice, the later."""
     by_step = {record["step"]: record for record in _records(folder / "metrics.jsonl")}

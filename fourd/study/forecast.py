@@ -72,7 +72,11 @@ def _known_speeds(runs: Sequence[Run], folder: Path) -> dict[str, float]:
 def _recorded(run: Run, folder: Path) -> tuple[int, float]:
     """Give the steps that are recorded, and the seconds of one; 0 where none is."""
     path = run.folder(folder)
-    records = read_metrics(path) if (path / "metrics.jsonl").exists() else []
+    try:
+        records = read_metrics(path) if (path / "metrics.jsonl").exists() else []
+    except ValueError as error:
+        log.warning("%s: its speed is not known: %s", run.title, error)
+        records = []
     if not records:
         return 0, 0.0
     return records[-1]["step"], statistics.median(run.config.batch_size / r["clips_per_s"] for r in records)

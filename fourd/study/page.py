@@ -13,7 +13,7 @@ from fourd import provenance
 from fourd.report.page import MAX_BYTES, embed
 from fourd.study import plots, tables
 from fourd.study.config import Plot, Study
-from fourd.study.costs import read_metrics
+from fourd.study.costs import read_environment, read_metrics
 from fourd.study.figures import Figures
 from fourd.study.sentences import Sentence, sentences
 from fourd.study.tables import Grid, cost_grid, grids, markdown, write_arms, write_figures
@@ -107,8 +107,7 @@ def intervals_explained(figures: Figures) -> str:
 def _facts(figures: Figures, run_folders: Sequence[Path]) -> _Facts:
     study = figures.study
     environment = provenance.environment()
-    way_out = "delete its folder, and the run is made anew"
-    trained = [provenance.read_json(folder / "environment.json", way_out) for folder in run_folders]
+    trained = [read_environment(folder) for folder in run_folders]
     machines = sorted({_machine(one) for one in (*trained, environment)})
     commits = sorted({_commit(one) for one in trained})
     shown = f"{figures.main_use}, {figures.main_readout} readout, depth {study.suite.table_depth:g}"

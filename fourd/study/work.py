@@ -20,7 +20,7 @@ from fourd.benchmark.units import AnyUnit, ControlUnit, FilmUnit, Unit
 from fourd.benchmark.work import Means
 from fourd.study import page as pages
 from fourd.study.config import Arm, Study
-from fourd.study.costs import Cost, cost_of, count_parameters
+from fourd.study.costs import Cost, cost_of, count_parameters, read_environment, read_metrics
 from fourd.study.figures import Figures
 from fourd.study.forecast import Forecast, by_unit, forecast
 from fourd.study.measuring import ArmSeed, contender_of, lay_out_all
@@ -53,7 +53,8 @@ class Outcome:
 class Job:
     """Hold what a call works on: arms by seeds, where everything lies, and by which means.
 
-    out: folder of the study. runs: that of the pretrainings and their readouts, which studies may share.
+    out: folder of the study. runs: that of the pretrainings and their readouts, which studies may share. damaged: runs
+    that are complete, and of which something cannot be read; they are left out, and cost the others nothing.
     """
 
     known: Runs
@@ -63,6 +64,7 @@ class Job:
     runs: Path
     means: Means
     say: Callable[[str], None]
+    damaged: tuple[FailedRun, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -104,11 +106,12 @@ def run_study(
     job = Job(Runs(study), chosen, seeds, out, (runs or out / "runs").resolve(), means or Means(), say)
     if not dry_run:
         _take(job)
+    job = replace(job, damaged=tuple(_damaged(job)))
     plan = job.known.all(chosen, seeds)
     found = _foresee(job, plan)
     if dry_run:
         return Outcome(None, None)
-    failed_runs = pretrain(plan, job.runs, job.means, found.runs)
+    failed_runs = [*job.damaged, *pretrain(plan, job.runs, job.means, found.runs)]
     failed_units = _measure(job, found)
     if not page:
         return Outcome(None, None, tuple(failed_runs), tuple(failed_units))
@@ -129,6 +132,21 @@ def _free() -> list[str]:
     """List what may differ from an earlier call's study, at any depth."""
     free = [one.name for one in fields(Study) if one.name not in _FIXED]
     return [*free, *(f"{name}.*" for name in free)]
+
+
+def _damaged(job: Job) -> list[FailedRun]:
+    """List the complete runs of which something that the page needs cannot be read."""
+    found = []
+    for run in job.known.all(job.study.arms, sorted({*job.seeds, *_seeds_shown(job.out)})):
+        try:
+            if run.is_done(job.runs):
+                cost_of(run, job.runs, job.means)
+                read_metrics(run.folder(job.runs))
+                read_environment(run.folder(job.runs))
+        except (ValueError, OSError) as error:
+            log.error("%s is left out: %s", run.title, error)
+            found.append(FailedRun(run, str(error)))
+    return found
 
 
 def _foresee(job: Job, plan: Sequence[Run]) -> Forecast:
@@ -156,12 +174,18 @@ def contenders(job: Job, arms: Sequence[Arm], seeds: Sequence[int], stand_in: bo
     for seed in seeds:
         for arm in arms:
             run = job.known.of(arm, seed)
+            if run is not None and _is_damaged(job, run):
+                continue
             if run is not None and run.is_done(job.runs):
                 cost = cost_of(run, job.runs, job.means)
                 found[arm.name, seed] = contender_of(arm, run.weights(job.runs), cost)
             elif run is None or stand_in:
                 found[arm.name, seed] = contender_of(arm, None, None)
     return found
+
+
+def _is_damaged(job: Job, run: Run) -> bool:
+    return any(lost.run.title == run.title for lost in job.damaged)
 
 
 # ----------------------------------------------------------------------------- showing
@@ -180,7 +204,7 @@ def show(job: Job, failed: Sequence[FailedRun]) -> tuple[results.Rows | None, Pa
     results.write_rows(out / "rows.parquet", rows.table, rows.metrics)
     measured = {(str(row["backbone"]), int(row["seed"])) for row in _distinct(rows.table)}
     costs = {(name, seed): _cost(job, study.arm(name), seed) for name, seed in there if (name, seed) in measured}
-    gaps = [f"Not pretrained: {lost.run.title}: {lost.reason}." for lost in failed]
+    gaps = [f"{_lost(job, one)}: {one.run.title}: {one.reason.rstrip('.')}." for one in failed]
     gaps += _gaps(study, seeds, measured, unfinished(matrix.units, job.evaluation))
     study = replace(study, notes=(*study.notes, *map(str, matrix.no_readouts)))
     seeded = "" if tuple(seeds) == study.seeds else f" --seeds {' '.join(map(str, seeds))}"
@@ -189,6 +213,10 @@ def show(job: Job, failed: Sequence[FailedRun]) -> tuple[results.Rows | None, Pa
     job.say(f"rows:  {out}/rows.parquet, {out}/figures.parquet, {out}/arms.parquet")
     job.say(f"table: {out}/table.md\npage:  {written}")
     return rows, written
+
+
+def _lost(job: Job, failed: FailedRun) -> str:
+    return "Left out" if failed in job.damaged else "Not pretrained"
 
 
 def _distinct(table: pa.Table) -> list[dict[str, Any]]:
@@ -201,7 +229,11 @@ def _seeds_shown(out: Path) -> set[int]:
     path = out / "rows.parquet"
     if not path.exists():
         return set()
-    pairs = _distinct(pq.ParquetFile(path).read(columns=["backbone", "seed"]))
+    try:
+        pairs = _distinct(pq.ParquetFile(path).read(columns=["backbone", "seed"]))
+    except (pa.ArrowException, OSError) as error:
+        log.warning("%s is damaged (%s) and is written anew, of the seeds that are asked for", path, error)
+        return set()
     return {pair["seed"] for pair in pairs if not pair["backbone"].startswith("control:")}
 
 
@@ -229,5 +261,5 @@ def _cost(job: Job, arm: Arm, seed: int) -> Cost:
 
 def _curves(job: Job, seeds: Sequence[int]) -> list[tuple[str, Path]]:
     """List the runs that are complete, by the names of their arms."""
-    runs = [run for run in job.known.all(job.study.arms, seeds) if run.is_done(job.runs)]
+    runs = [run for run in job.known.all(job.study.arms, seeds) if run.is_done(job.runs) and not _is_damaged(job, run)]
     return [(", ".join(run.arms), run.folder(job.runs)) for run in runs]

@@ -174,14 +174,18 @@ def load_module(module: nn.Module, path: Path | str) -> None:
     module.load_state_dict({name: stored.read(name) for name in state}, strict=True)
 
 
+def _of_parameters(config: Any) -> Any:
+    return getattr(config, "parameters_of", config)
+
+
 def _require_same_config(module: nn.Module, path: Path | str) -> None:
     """Refuse weights of a module that was configured otherwise, which shapes alone may not tell (heads).
 
     A file with an empty config says nothing, and is taken by its shapes. Whether clips are resized is no
-    matter of the weights.
+    matter of the weights, nor whether a config says by `parameters_of` that its weights are those of another.
     """
-    config: Any = getattr(module, "config", None)
-    stored = provenance.rebuild(json.loads(read_config(path)) or None)
+    config: Any = _of_parameters(getattr(module, "config", None))
+    stored = _of_parameters(provenance.rebuild(json.loads(read_config(path)) or None))
     if config is None or stored is None:
         return
     if isinstance(config, BackboneConfig) and isinstance(stored, BackboneConfig):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -13,10 +15,12 @@ import torch
 from fourd.benchmark.units import without_readout
 from fourd.cli.study import Scale, listed, study_of
 from fourd.masks import Mask
-from fourd.provenance import find
+from fourd.provenance import describe, find
 from fourd.recipes import ablations, inputs, reading, scaling
 from fourd.study.costs import flop_of_run, flop_of_step
 from fourd.tokens import grid_of
+from fourd.weights.files import save_module
+from fourd.weights.starting import fill_backbone
 
 NAMES = sorted(line.strip() for line in listed().splitlines() if re.match(r"  \w+:\w+$", line))
 
@@ -76,6 +80,23 @@ def test_a_study_can_be_laid_out(name: str, scale: str):
             assert min(shape.t, shape.h, shape.w) > 0
         for objective in {arm.pretraining.objective for arm in study.arms if arm.pretraining is not None}:
             objective.build()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_measured_takes_the_weights_that_were_trained(name: str, tmp_path: Path):
+    """An arm may be measured by another backbone than it was pretrained by, such as one of windows of its clips."""
+    pairs = {
+        (arm.pretraining.objective.build().get_submodule("backbone").config, arm.backbone)
+        for arm in study_of(name, "tiny").arms
+        if arm.pretraining is not None
+    }
+    assert pairs
+    for number, (trained, measured) in enumerate(pairs):
+        one, other = trained.build(), measured.build()
+        one.init_weights(torch.Generator().manual_seed(0))
+        save_module(one, tmp_path / f"{number}.safetensors", json.dumps(describe(trained)))
+        fill_backbone(other, tmp_path / f"{number}.safetensors")
+        assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
 
 
 @pytest.mark.parametrize("scale", get_args(Scale))

@@ -200,10 +200,42 @@ def test_pictures_that_are_not_its_own_stay(done, tmp_path):
     ],
 )
 def test_what_is_damaged_is_named(done, tmp_path, name, content, told):
+    """What cannot be read of one run costs the others nothing."""
     out = shutil.copytree(done[0], tmp_path / "copy")
     sorted(out.glob(f"runs/simple_mae_*/seed_0/{name}"))[0].write_text(content)
-    with pytest.raises(ValueError, match=told):
-        run_study(ablation(), out)
+    outcome = run_study(ablation(), out)
+    assert len(outcome.reasons) == 1
+    assert re.search(told, outcome.reasons[0])
+    assert outcome.rows is not None
+    whole = results.read_rows(done[0] / "rows.parquet").table
+    lost = outcome.reasons[0].partition(",")[0]
+    kept = [row for row in in_order(whole).to_pylist() if (row["backbone"], row["seed"]) != (lost, 0)]
+    assert in_order(outcome.rows.table).to_pylist() == kept
+    page = (outcome.page or Path()).read_text()
+    assert f"Left out: {lost}, seed 0: " in page
+    assert f"{lost} has no figures of seed 0." in page
+
+
+def test_damaged_rows_of_a_study_are_made_anew(done, tmp_path):
+    out = shutil.copytree(done[0], tmp_path / "copy")
+    (out / "rows.parquet").write_bytes((out / "rows.parquet").read_bytes()[:1000])
+    outcome = run_study(ablation(), out)
+    assert outcome.reasons == []
+    assert (out / "rows.parquet").read_bytes() == (done[0] / "rows.parquet").read_bytes()
+
+
+def test_damaged_rows_of_a_unit_are_set_aside_and_measured_again(done, tmp_path):
+    out = shutil.copytree(done[0], tmp_path / "copy")
+    path = sorted(out.glob("runs/evaluation/*/units/mask*/**/rows.parquet"))[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    (path.parent / "unit.json").write_text("{")
+    first = run_study(ablation(), out)
+    assert first.rows is not None
+    assert len(first.rows.table) < len(results.read_rows(done[0] / "rows.parquet").table)
+    assert re.search(r"mask [\d.]+ has no figures of seed \d", (first.page or Path()).read_text())
+    second = run_study(ablation(), out)
+    assert second.rows is not None
+    assert in_order(second.rows.table) == in_order(results.read_rows(done[0] / "rows.parquet").table)
 
 
 def test_a_line_that_is_being_written_is_not_read_yet(done, tmp_path):
