@@ -85,7 +85,10 @@ def _draw(figures: Figures, out: Path) -> list[Path]:
     return [path for plot, path in zip(wanted, paths, strict=True) if plots.draw(figures, plot, path)]
 
 
-_THICK = "thick ones leave out what makes clips hard for all, so that they can be compared with each other"
+_THICK = (
+    "thick ones leave out what makes clips hard for all, so that they can be compared with each other (of few seeds "
+    "they may come out wider)"
+)
 
 
 def intervals_explained(figures: Figures) -> str:

@@ -33,6 +33,8 @@ _COLOURS = (
     "#888888",
 )
 _CONTROL = "#777777"
+_NEAR = 0.75
+"""How far from the middle of a panel, in its heights, an answer without pixels is still drawn."""
 _MARKS = "osD^vP*X<>"
 _COLUMNS = 3
 _UNITS = {
@@ -184,9 +186,10 @@ def _controls(axes: Axes, figures: Figures, asked: Asked) -> None:
     """Say above a panel what answers get that see no pixels, and draw them where they lie within what is shown."""
     found = [(pick, one) for pick in figures.controls if (one := figures.estimate(asked, pick)) is not None]
     low, high = axes.get_ylim()
-    for _, one in found:
-        if low <= one.value <= high:
-            axes.axhline(one.value, color=_CONTROL, ls=":", lw=1.4)
+    near = [one.value for _, one in found if abs(one.value - (low + high) / 2) <= _NEAR * (high - low)]
+    for value in near:
+        axes.axhline(value, color=_CONTROL, ls=":", lw=1.4)
+    axes.set_ylim(min([low, *near]), max([high, *near]))
     told = ", ".join(f"{control_name(pick.arm)} {one.value:.3g}" for pick, one in found)
     if told:
         axes.set_title(asked.title, fontsize=10, pad=16)
