@@ -40,6 +40,10 @@ class Encoded(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def prepare(self, num_clips: int | None = None) -> None:
+        """Prepare the clips; the features are there."""
+        self.dataset.prepare(num_clips)
+
     def read(self, index: int, rng: np.random.Generator) -> Batch:
         """Read a clip and its features."""
         batch = self.dataset.read(index, rng)

@@ -405,6 +405,13 @@ class Dataset(ABC):
         """Part the clips, in their order, into corpora that are passed over each by itself; most datasets are one."""
         return (Corpus(len(self)),)
 
+    def prepare(self, num_clips: int | None = None) -> None:  # noqa: B027 - most have nothing to make
+        """Make what the first clips of each corpus (all, by default) take before they are read.
+
+        Whoever reads many calls it once, before other processes read. Building a dataset makes nothing, so that it can
+        be asked how many clips it has; what was not prepared is made when it is read, which takes longer.
+        """
+
     @abstractmethod
     def __len__(self) -> int:
         """Count the clips."""

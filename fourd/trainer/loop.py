@@ -59,6 +59,9 @@ def fit(config: RunConfig, out: Path, title: str = "train") -> Objective:
     dataset, held_out = config.data.build(), _build_held_out(config)
     with alone_in(out, ranks):
         ranks.first_does(lambda: take(out, config, dataset, held_out, sources))
+        for clips in (dataset, held_out):
+            if clips is not None:
+                clips.prepare()  # not watched: making clips may take longer than any step
         with _watched(config, out, ranks) as (interruption, watchdog):
             objective = _train_on(_Run(config, out, title, ranks, dataset, held_out, interruption, watchdog))
             watchdog.phase("finish", timeout_s=0.0)

@@ -58,6 +58,15 @@ def test_reading_is_a_part_of_it():
         assert halved.reading_s < 0.8 * cost.reading_s
 
 
+def test_only_what_is_tried_is_made_beforehand(tmp_path):
+    exam = suite().exams[0]
+    parts = {name: replace(getattr(exam, name), cache_dir=str(tmp_path)) for name in ("train", "test", "choose")}
+    many = replace(exam, **{**parts, "train": replace(parts["train"], num_clips=100_000)})
+    (cost,) = estimate([frozen(many)], Means(device="cpu"))
+    assert cost.seconds > 0
+    assert len(list(tmp_path.glob("toy_world/*/chunk-*"))) == 1
+
+
 def test_what_cannot_be_tried_costs_nothing_and_stops_nothing():
     exam = suite().exams[0]
     wrong = replace(frozen(exam), contender=resolve(["videoprism:tiny"])[0])

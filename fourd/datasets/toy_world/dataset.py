@@ -14,7 +14,7 @@ from torch import Tensor
 from fourd.datasets.toy_world.clips import LABELS, World
 from fourd.datasets.toy_world.draw import LookName, draw_scene
 from fourd.datasets.toy_world.scene import MOVER
-from fourd.datasets.toy_world.store import ClipStore, fill
+from fourd.datasets.toy_world.store import ClipStore
 from fourd.datasets.toy_world.truth import QueryFrames
 from fourd.types import (
     Batch,
@@ -94,7 +94,7 @@ class ToyWorldConfig(DatasetConfig):
         return World(**{name: getattr(self, name) for name in names})
 
     def build(self) -> ToyWorld:
-        """Make the clips that are not yet stored, and open them."""
+        """Open the clips that are stored; others are made by `prepare`, or when they are read."""
         return ToyWorld(self)
 
 
@@ -102,14 +102,19 @@ class ToyWorld(Dataset):
     """Give clips of a toy world; each is its own scene."""
 
     def __init__(self, config: ToyWorldConfig) -> None:
-        """Make the clips that are not yet stored."""
+        """Make nothing yet."""
         self.config = config
         self.fingerprint = config.world.name
-        self.store: ClipStore = fill(config.world, Path(config.cache_dir), config.first_index, config.num_clips)
+        self.store = ClipStore(config.world, Path(config.cache_dir))
 
     def __len__(self) -> int:
         """Count the clips."""
         return self.config.num_clips
+
+    def prepare(self, num_clips: int | None = None) -> None:
+        """Make the clips that are not yet stored, with all processors, showing the time left."""
+        count = len(self) if num_clips is None else min(num_clips, len(self))
+        self.store.fill(self.config.first_index, count)
 
     def read(self, index: int, rng: np.random.Generator) -> Batch:
         """Read clip `index` as a batch of one, with the samples of the config's tasks."""

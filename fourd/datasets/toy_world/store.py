@@ -27,36 +27,37 @@ _COMPACT = {"depth": np.float16, "query_frame": np.int16, "labels": np.int8}
 class ClipStore:
     """Give the stored clips of a world by their index; several stores of the same folder share the files."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        """Open the folder that `fill` has filled."""
-        self.world, self.folder = world, folder
+    def __init__(self, world: World, cache_dir: Path) -> None:
+        """Say where the clips of a world lie, or will."""
+        self.world, self.folder = world, cache_dir.expanduser() / "toy_world" / world.name
         self._open: dict[tuple[int, str], Array] = {}
 
     def read(self, index: int, field: str) -> Array:
-        """Read one field of one clip; a copy, so that the caller may change it."""
+        """Read one field of one clip; a copy, so that the caller may change it. A chunk that is not there is made."""
         chunk, place = divmod(index, CHUNK)
         if (chunk, field) not in self._open:
-            self._open[chunk, field] = np.load(chunk_folder(self.folder, chunk) / f"{field}.npy", mmap_mode="r")
+            folder = chunk_folder(self.folder, chunk)
+            if not folder.is_dir():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                make_chunk(self.world, self.folder, chunk)
+            self._open[chunk, field] = np.load(folder / f"{field}.npy", mmap_mode="r")
         return np.array(self._open[chunk, field][place])
+
+    def fill(self, first: int, count: int) -> None:
+        """Make what is missing of clips `first` to `first + count`.
+
+        A chunk is there in full or not at all, so a killed run goes on where it was. Processes that fill the same
+        folder at once waste work and do no harm.
+        """
+        wanted = range(first // CHUNK, (first + count - 1) // CHUNK + 1)
+        missing = [chunk for chunk in wanted if not chunk_folder(self.folder, chunk).is_dir()]
+        if missing:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_missing(self.world, self.folder, missing)
 
     def __getstate__(self) -> dict[str, object]:
         """Travel to another process without the open files, which would be copied."""
         return {**vars(self), "_open": {}}
-
-
-def fill(world: World, cache_dir: Path, first: int, count: int) -> ClipStore:
-    """Make what is missing of clips `first` to `first + count`, and open the store.
-
-    A chunk is there in full or not at all, so a killed run goes on where it was. Processes that fill
-    the same folder at once waste work and do no harm.
-    """
-    folder = cache_dir.expanduser() / "toy_world" / world.name
-    wanted = range(first // CHUNK, (first + count - 1) // CHUNK + 1)
-    missing = [chunk for chunk in wanted if not chunk_folder(folder, chunk).is_dir()]
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        _make_missing(world, folder, missing)
-    return ClipStore(world, folder)
 
 
 def chunk_folder(folder: Path, chunk: int) -> Path:

@@ -23,9 +23,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.npy")) if "/." not in str(p)}
 
 
+def filled(cache_dir: Path, first: int, count: int) -> store.ClipStore:
+    opened = store.ClipStore(WORLD, cache_dir)
+    opened.fill(first, count)
+    return opened
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return store.fill(WORLD, tmp_path_factory.mktemp("whole"), 0, COUNT).folder
+    return filled(tmp_path_factory.mktemp("whole"), 0, COUNT).folder
 
 
 def test_every_chunk_holds_every_field(whole):
@@ -43,14 +49,14 @@ def test_a_killed_generation_goes_on_and_gives_the_same_bytes(whole, tmp_path, m
 
     monkeypatch.setattr(store.np, "save", save_until_killed)
     with pytest.raises(KeyboardInterrupt):
-        store.fill(WORLD, tmp_path, 0, COUNT)
+        filled(tmp_path, 0, COUNT)
     monkeypatch.setattr(store.np, "save", real)
     folder = tmp_path / "toy_world" / WORLD.name
     finished = store.chunk_folder(folder, 0) / "video.npy"
     assert finished.is_file()
     assert not store.chunk_folder(folder, 1).exists(), "a half-written chunk stands in the place of a whole one"
     written = finished.stat().st_mtime_ns
-    store.fill(WORLD, tmp_path, 0, COUNT)
+    filled(tmp_path, 0, COUNT)
     assert finished.stat().st_mtime_ns == written, "a finished chunk was made again"
     assert contents(folder) == contents(whole)
 
@@ -58,7 +64,7 @@ def test_a_killed_generation_goes_on_and_gives_the_same_bytes(whole, tmp_path, m
 def test_several_processes_give_the_same_bytes(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(store.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(store, "_SMALLEST_SHARE", 1)
-    assert contents(store.fill(WORLD, tmp_path, 0, 2 * store.CHUNK).folder).items() <= contents(whole).items()
+    assert contents(filled(tmp_path, 0, 2 * store.CHUNK).folder).items() <= contents(whole).items()
 
 
 def test_what_is_stored_is_not_made_again(whole, monkeypatch):
@@ -66,17 +72,17 @@ def test_what_is_stored_is_not_made_again(whole, monkeypatch):
         raise AssertionError("a stored chunk was made again")
 
     monkeypatch.setattr(store, "make_chunk", fail)
-    store.fill(WORLD, whole.parent.parent, store.CHUNK - 1, 2)
+    filled(whole.parent.parent, store.CHUNK - 1, 2)
 
 
 def test_any_part_of_the_world_shares_its_chunks(whole, tmp_path):
-    part = store.fill(WORLD, tmp_path, store.CHUNK + 5, 1)
+    part = filled(tmp_path, store.CHUNK + 5, 1)
     assert contents(part.folder).items() <= contents(whole).items()
     assert len(contents(part.folder)) == len(ToyClips.__dataclass_fields__)
 
 
 def test_a_faster_process_keeps_its_chunk(whole, tmp_path):
-    folder = store.fill(WORLD, tmp_path, 0, 1).folder
+    folder = filled(tmp_path, 0, 1).folder
     store.make_chunk(WORLD, folder, 0)
     assert [path.name for path in folder.iterdir()] == ["chunk-000000"]
 
@@ -88,7 +94,16 @@ def test_name_changes_with_version_and_parameters(monkeypatch):
 
 
 def test_store_travels_to_other_processes_without_its_data(whole):
-    opened = store.fill(WORLD, whole.parent.parent, 0, COUNT)
+    opened = filled(whole.parent.parent, 0, COUNT)
     video = opened.read(40, "video")
     assert len(pickle.dumps(opened)) < 2000
     assert np.array_equal(pickle.loads(pickle.dumps(opened)).read(40, "video"), video)
+
+
+def test_what_was_not_made_is_made_when_it_is_read_and_no_more(whole, tmp_path):
+    opened = store.ClipStore(WORLD, tmp_path)
+    assert not opened.folder.exists()
+    video = opened.read(store.CHUNK + 3, "video")
+    assert contents(opened.folder).items() <= contents(whole).items()
+    assert len(contents(opened.folder)) == len(ToyClips.__dataclass_fields__)
+    assert np.array_equal(video, np.load(store.chunk_folder(whole, 1) / "video.npy")[3])
