@@ -13,7 +13,8 @@ from typing import Any
 
 from fourd.benchmark.units import Wanted
 from fourd.recipes._arms import DEPTHS, FROZEN, LEARNED, RANDOM, two_arms
-from fourd.recipes._worlds import Scale, entries_of, form_of, suite, suite_of
+from fourd.recipes._worlds import Scale, clips, entries_of, form_of, suite, suite_of
+from fourd.recipes.demo import FIRST_CHOICE_CLIP
 from fourd.study import Claim, Pick, Plot, Study, Trend
 
 
@@ -35,6 +36,39 @@ def readouts(scale: Scale = "here") -> Study:
         plots=(Plot("readout", "weights"),),
         claims=tuple(Claim(Pick(LEARNED, readout="attention"), Pick(LEARNED, readout=kind)) for kind in kinds),
     )
+
+
+def readouts_at_own_rates(scale: Scale = "here") -> Study:
+    """Ask which readout finds most when each learns at a rate of its own, chosen on clips that nothing is tested on.
+
+    The other studies give all readouts one rate, which may suit one kind and not another.
+    """
+    form = form_of(scale)
+    shared = suite(form)
+    (exam,) = shared.exams
+    own = replace(
+        exam,
+        choose=clips(form, FIRST_CHOICE_CLIP, form.num_test // 2, [entry.name for entry in exam.entries]),
+        frozen=replace(exam.frozen, rates=_RATES),
+    )
+    claim = Claim(Pick(LEARNED, readout="attention"), Pick(LEARNED, readout="linear"), expected="better")
+    return Study(
+        name="readouts_at_own_rates",
+        version=1,
+        question="Does attention find more than a linear readout when each has the learning rate that suits it?",
+        why="A readout that has not learned enough says nothing of the features.",
+        arms=two_arms(form),
+        suite=replace(shared, name=f"{shared.name}_own_rates", exams=(own,)),
+        wanted=Wanted(uses=("frozen",), readouts=("attention", "linear")),
+        plots=(Plot("readout", "weights"),),
+        claims=(claim,),
+        notes=(f"Rates are {', '.join(map(str, _RATES))} times {exam.frozen.optim.learning_rate:g}.",),
+        scale=scale,
+    )
+
+
+_RATES = (0.3, 1.0, 3.0, 10.0)
+"""Not from the paper."""
 
 
 def readout_size(scale: Scale = "here") -> Study:
