@@ -36,6 +36,7 @@ _CONTROL = "#777777"
 _NEAR = 0.75
 """How far from the middle of a panel, in its heights, an answer without pixels is still drawn."""
 _MARKS = "osD^vP*X<>"
+_LINES = ("-", "--", ":")
 _COLUMNS = 3
 _UNITS = {
     "flop": "FLOP",
@@ -153,8 +154,10 @@ def draw(figures: Figures, plot: Plot, path: Path) -> bool:
 
 
 def _styles(found: Sequence[Point]) -> Mapping[str, tuple[str, str]]:
+    """Give each series a colour and a mark; where colours come again, they come with other marks."""
     names = list(dict.fromkeys(point.series for point in found))
-    return {name: (_COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]) for number, name in enumerate(names)}
+    marks = [_MARKS[(number + number // len(_COLOURS)) % len(_MARKS)] for number in range(len(names))]
+    return {name: (_COLOURS[number % len(_COLOURS)], marks[number]) for number, name in enumerate(names)}
 
 
 def _panel(
@@ -294,7 +297,9 @@ def _curves(axes: Axes, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
         chunks = [own[start : start + window] for start in range(0, len(own), window)]
         xs, ys = [chunk[-1][0] for chunk in chunks], [float(np.mean([y for _, y in chunk])) for chunk in chunks]
         label = arm if arm not in drawn else None
-        axes.plot(xs, ys, color=_COLOURS[arms.index(arm) % len(_COLOURS)], lw=1.0, alpha=0.8, label=label)
+        turn, number = divmod(arms.index(arm), len(_COLOURS))
+        line = _LINES[turn % len(_LINES)]
+        axes.plot(xs, ys, color=_COLOURS[number], ls=line, lw=1.0, alpha=0.8, label=label)
         drawn.add(arm)
     values = [r[name] for _, records in runs for r in records if name in _told(r)]
     if name.endswith("loss") and values and min(values) > 0:

@@ -68,3 +68,11 @@ def test_what_sees_no_pixels_is_written_above_and_drawn_where_it_lies_near(drawn
 def test_nothing_is_written_above_where_no_control_was_measured(drawn):
     plots.draw(figures(study((0.5, 0.9)), (0.1, 0.2)), Plot("mask ratio"), Path("unused.png"))
     assert not drawn[0].axes[0].texts
+
+
+def test_no_two_series_look_alike():
+    gains = [0.1] * 25
+    of = study([number / 100 for number in range(1, 26)])
+    found = panel(figures(of, gains, seeds=(0,)), Plot("block", "arm"))
+    styles = plots._styles(found)
+    assert len(set(styles.values())) == len(styles) == 25
