@@ -1,7 +1,7 @@
 """Studies of what matters in pretraining: what is hidden, the decoder, the objective. `fourd study` runs them.
 
-    fourd study fourd.recipes.ablations:masking --out runs/masking                # on two CPU cores
-    fourd study fourd.recipes.ablations:masking --scale gpu --out runs/masking    # on one GPU
+    fourd study ablations:masking --out runs/masking                # on two CPU cores
+    fourd study ablations:masking --scale gpu --out runs/masking    # on one GPU
 
 Every recipe takes a scale: `tiny` (minutes, to see it run), `here` (two CPU cores, an hour or a few), `gpu`, `node`;
 the embedded world is made on the spot at each. What a study costs is measured and said before it begins. None of the

@@ -1,6 +1,6 @@
 """Studies of what is seen in pretraining: how many frames, how far apart, clips or images, which look of the world.
 
-    fourd study fourd.recipes.inputs:clip_length --out runs/clip_length --runs runs/pretrainings
+    fourd study inputs:clip_length --out runs/clip_length --runs runs/pretrainings
 
 Scales as in `fourd.recipes.ablations`.
 """

@@ -1,7 +1,7 @@
 """Studies of how features are read out: which readout, how wide, at which depth, frozen or finetuned.
 
-    fourd study fourd.recipes.reading:readouts --out runs/readouts --runs runs/pretrainings
-    fourd study fourd.recipes.reading:depth --out runs/depth --runs runs/pretrainings      # shares what is the same
+    fourd study reading:readouts --out runs/readouts --runs runs/pretrainings
+    fourd study reading:depth --out runs/depth --runs runs/pretrainings      # shares what is the same
 
 Scales as in `fourd.recipes.ablations`.
 """

@@ -1,7 +1,7 @@
 """Studies of size: does a larger model, or a longer training, know more of space and time?
 
-    fourd study fourd.recipes.scaling:first --out runs/first          # 20M parameters, half an hour of pretraining
-    fourd study fourd.recipes.scaling:ladder --out runs/ladder        # four sizes and more, two CPU cores
+    fourd study scaling:first --out runs/first          # 20M parameters, half an hour of pretraining
+    fourd study scaling:ladder --out runs/ladder        # four sizes and more, two CPU cores
 
 Scales as in `fourd.recipes.ablations`.
 """
