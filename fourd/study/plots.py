@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from fourd.study.config import Arm, Pick, Plot, Value, control_name
 from fourd.study.costs import is_health
 from fourd.study.figures import Asked, Figures
 from fourd.study.intervals import Estimate, centred, comparable
+from fourd.study.numbers import by_thousands
 
 _COLOURS = (
     "#2f7fd1",
@@ -33,6 +35,8 @@ _COLOURS = (
     "#888888",
 )
 _CONTROL = "#777777"
+_ROOM = 1.8
+"""How many times the one before a value must be to get a number of its own on a log axis."""
 _NEAR = 0.75
 """How far from the middle of a panel, in its heights, an answer without pixels is still drawn."""
 _MARKS = "osD^vP*X<>"
@@ -182,7 +186,16 @@ def _panel(
     elif plot.log_x:
         axes.set_xscale("log")
     _name_axes(axes, plot, asked)
+    if plot.log_x and numeric:
+        _tick_values(axes, sorted({float(point.x) for point in on_axis if isinstance(point.x, (int, float))}))
     _controls(axes, figures, asked)
+
+
+def _tick_values(axes: Axes, values: Sequence[float]) -> None:
+    """Write the values of a log axis below it where there is room for each."""
+    if len(values) > 1 and min(b / a for a, b in itertools.pairwise(values)) >= _ROOM:
+        axes.set_xticks(values, [by_thousands(value) for value in values])
+        axes.minorticks_off()
 
 
 def _controls(axes: Axes, figures: Figures, asked: Asked) -> None:

@@ -76,3 +76,11 @@ def test_no_two_series_look_alike():
     found = panel(figures(of, gains, seeds=(0,)), Plot("block", "arm"))
     styles = plots._styles(found)
     assert len(set(styles.values())) == len(styles) == 25
+
+
+@pytest.mark.parametrize(("values", "numbered"), [((4, 8, 64), ["4", "8", "64"]), ((4, 5, 64), None)])
+def test_a_log_axis_is_numbered_at_its_values_where_there_is_room(drawn, values, numbered):
+    plots.draw(figures(study(values), (0.1, 0.2, 0.3)), Plot("mask ratio", log_x=True), Path("unused.png"))
+    drawn[0].canvas.draw()
+    labels = [text.get_text() for text in drawn[0].axes[0].get_xticklabels()]
+    assert labels == numbered if numbered else "4" not in labels
