@@ -37,6 +37,8 @@ _COLOURS = (
 _CONTROL = "#777777"
 _ROOM = 1.8
 """How many times the one before a value must be to get a number of its own on a log axis."""
+_FEW = 12
+"""Up to where counts, such as blocks, are each written below an axis."""
 _NEAR = 0.75
 """How far from the middle of a panel, in its heights, an answer without pixels is still drawn."""
 _MARKS = "osD^vP*X<>"
@@ -186,14 +188,16 @@ def _panel(
     elif plot.log_x:
         axes.set_xscale("log")
     _name_axes(axes, plot, asked)
-    if plot.log_x and numeric:
-        _tick_values(axes, sorted({float(point.x) for point in on_axis if isinstance(point.x, (int, float))}))
+    if numeric and on_axis:
+        values = sorted({float(point.x) for point in on_axis if isinstance(point.x, (int, float))})
+        _tick_values(axes, values, plot.log_x)
     _controls(axes, figures, asked)
 
 
-def _tick_values(axes: Axes, values: Sequence[float]) -> None:
-    """Write the values of a log axis below it where there is room for each."""
-    if len(values) > 1 and min(b / a for a, b in itertools.pairwise(values)) >= _ROOM:
+def _tick_values(axes: Axes, values: Sequence[float], is_log: bool) -> None:
+    """Write the values of an axis below it, where there is room for each: on a log axis, and of small counts."""
+    has_room = is_log and all(b / a >= _ROOM for a, b in itertools.pairwise(values))
+    if has_room or (not is_log and max(values) <= _FEW and all(value.is_integer() for value in values)):
         axes.set_xticks(values, [by_thousands(value) for value in values])
         axes.minorticks_off()
 

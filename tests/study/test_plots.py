@@ -84,3 +84,14 @@ def test_a_log_axis_is_numbered_at_its_values_where_there_is_room(drawn, values,
     drawn[0].canvas.draw()
     labels = [text.get_text() for text in drawn[0].axes[0].get_xticklabels()]
     assert labels == numbered if numbered else "4" not in labels
+
+
+def test_small_counts_are_each_written_below_an_axis(drawn):
+    plots.draw(figures(study((1, 2, 4)), (0.1, 0.2, 0.3)), Plot("mask ratio"), Path("unused.png"))
+    assert drawn[0].axes[0].get_xticks().tolist() == [1, 2, 4]
+
+
+def test_level_lines_alone_can_be_drawn(drawn):
+    found = figures(study((1, 2)), (0.1, 0.2))
+    assert plots.draw(found, Plot("seconds", log_x=True), Path("unused.png"))
+    assert len(drawn[0].axes[0].get_lines()) == 2
