@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _STEPS_TRIED = 3
 """The first warms up and is not counted."""
+_CLIPS_TRIED = 16
+"""Of a step on a CPU, which has no use for more at once. Not from the paper."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,18 @@ def _tried(run: Run, folder: Path, means: Means) -> float:
 
 
 def seconds_per_step(config: RunConfig) -> float:
-    """Do a few real steps from random weights, one process, nothing compiled; give the seconds of one."""
+    """Do a few real steps from random weights, one process, nothing compiled; give the seconds of one.
+
+    On a CPU they are of few clips, and taken to cost in proportion: a step meant for a GPU may not fit its memory.
+    """
     device = find_device(config.device)
     objective = materialise(config.objective, device, config.seed, precision=config.precision)
     with torch.no_grad():
         objective.begin()
     optimizer = build_optimizer(objective, config.optim)
     parts = config.parallel.parts
-    size = max(config.clips_per_step // parts, 1)
+    whole = max(config.clips_per_step // parts, 1)
+    size = whole if device.type == "cuda" else min(whole, _CLIPS_TRIED)
     reading_s, step_s = [], []
     clips = loader.First(config.data.build(), size)
     clips.prepare()
@@ -127,7 +133,7 @@ def seconds_per_step(config: RunConfig) -> float:
         reading_s.append(begun - before)
         step_s.append(ended - begun)
         before = ended
-    read_s, own_s = (parts * statistics.mean(spent[1:]) for spent in (reading_s, step_s))
+    read_s, own_s = (parts * whole / size * statistics.mean(spent[1:]) for spent in (reading_s, step_s))
     return max(read_s / config.num_workers, own_s) if config.num_workers else read_s + own_s
 
 
