@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fourd import demonstration, results
-from fourd.datasets.toy_world import World, dataset
+from fourd.datasets.toy_world import World
 from fourd.demonstration import StudyConfig, draw_pictures, run_study
 from tests.small_study import study as small_study
 from tests.small_study import tasks
@@ -145,6 +145,5 @@ def test_seeds_are_added(done, fits):
 def test_clips_of_another_version_are_another_study(done, monkeypatch):
     config, out = done
     monkeypatch.setattr(World, "name", property(lambda world: "v999"))
-    monkeypatch.setattr(dataset, "fill", lambda *arguments: None)
     with pytest.raises(ValueError, match=r"inputs\.json belongs to another run: test was .*; train was"):
         run_study(config, out, range(1))
