@@ -1,6 +1,6 @@
 """Studies of size: does a larger model, or a longer training, know more of space and time?
 
-    fourd study scaling:first --out runs/first          # 20M parameters, half an hour of pretraining
+    fourd study scaling:first --out runs/first          # 20M parameters, an hour and a half of a core
     fourd study scaling:ladder --out runs/ladder        # four sizes and more, two CPU cores
 
 Scales as in `fourd.recipes.ablations`.
@@ -21,6 +21,7 @@ def first(scale: Scale = "here") -> Study:
     """Pretrain a model of 20M parameters and ask it about depth: the seed's first experiment.
 
     Here S sees 16 frames of 64 pixels, 3,000 steps of 32 clips; 75% are hidden, since 95% would leave 6 of 128 tokens.
+    An hour and a half of a core; seed 0 is better than random weights on depth, points, boxes and pose.
     """
     form = form_of(scale)
     if scale == "here":
