@@ -44,6 +44,7 @@ def first(scale: Scale = "here") -> Study:
         plots=(Plot("steps"),),
         claims=(
             Claim("pretrained", RANDOM),
+            Claim("half", RANDOM),
             Claim("pretrained", "half", about="Twice as long"),
         ),
         scale=scale,
