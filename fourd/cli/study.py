@@ -132,10 +132,13 @@ def _whole(dotted: str) -> str:
     if colon and f"fourd.recipes.{name}" in _MODULES and not importlib.util.find_spec(name):
         return f"fourd.recipes.{dotted}"
     known = [f"{module.removeprefix('fourd.recipes.')}:{own}" for module in _MODULES for own in _names(module)]
-    near = difflib.get_close_matches(dotted.removeprefix("fourd.recipes."), known, 2, cutoff=0.75)
-    near += [one for one in known if one.endswith(f":{dotted}")]
+    spellings = {**{one.partition(":")[2]: one for one in known}, **{one: one for one in known}}
+    close = difflib.get_close_matches(dotted.removeprefix("fourd.recipes."), spellings, 2, cutoff=0.75)
+    near = dict.fromkeys(spellings[one] for one in close)
     if near and not (colon and recipe and _is_there(name)):
         raise ValueError(f"there is no recipe {dotted!r}; is it {' or '.join(near)}?")
+    if not colon:
+        raise ValueError(f"there is no recipe {dotted!r}: expected module:name; `fourd study` lists what is there")
     return dotted
 
 

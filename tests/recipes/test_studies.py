@@ -53,6 +53,8 @@ def test_a_study_that_is_no_function_is_taken_as_it_is(monkeypatch):
     ("name", "told"),
     [
         ("masking", "there is no recipe 'masking'; is it ablations:masking?"),
+        ("pixles", "there is no recipe 'pixles'; is it ablations:pixels?"),
+        ("zzz", "expected module:name; `fourd study` lists what is there"),
         ("ablation:masking", "is it ablations:masking?"),
         ("ablations:nothing", "has no 'nothing'; it has decoder"),
         ("nowhere:else", "no module 'nowhere'"),
