@@ -58,8 +58,9 @@ def ladder(scale: Scale = "here") -> Study:
     parameters, operations and samples; what they leave over is shown. Features are read at several depths: where the
     answers lie may change with size.
 
-    Here about an hour of one core for each seed. By three seeds the means mostly rise to 2.8M parameters and fall at 17.9M on
-    every geometric task: its clips are too few for that size. Along samples all get better at every doubling.
+    Here about an hour of one core for each seed. By three seeds the means mostly rise to 2.8M parameters and fall
+    at 17.9M on every geometric task: its clips are too few for that size. Along samples all get better at every
+    doubling.
     """
     form = form_of(scale)
     sizes = _sizes(scale, form)
