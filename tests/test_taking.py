@@ -61,7 +61,7 @@ def test_weights_to_start_from_cannot_be_changed_on_the_way(tmp_path: Path):
 
 
 def test_a_request_to_stop_that_is_there_at_the_start_is_obeyed(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(stopping, "_LOOK_EVERY_S", -1.0)
+    monkeypatch.setattr(stopping, "LOOK_EVERY_S", -1.0)
     (tmp_path / "stop").touch()
     with pytest.raises(stopping.Requeue):
         fit(run(), tmp_path)

@@ -24,7 +24,8 @@ REQUEUE = 75
 REQUEUE_FILE = "requeue"
 """Left in the folder of a run that asks for the same command again: exit codes get lost in launchers."""
 _ASKING = (signal.SIGTERM, signal.SIGUSR1)
-_LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 2.0
+"""Time between two looks for the file that asks for the end: a shared disk is not asked at each step."""
 _SAME_S = 3.0
 """Signals so soon after the first are the same request: a scheduler signals a process and its launcher, which passes
 it on."""
@@ -67,7 +68,7 @@ class Interruption:
     @property
     def asked(self) -> bool:
         """Tell whether the run shall end; looks for the file now and then."""
-        if self._looks and not self._by and time.monotonic() - self._looked > _LOOK_EVERY_S:
+        if self._looks and not self._by and time.monotonic() - self._looked > LOOK_EVERY_S:
             self._looked = time.monotonic()
             if self._stop.exists():
                 self._note(f"the file {self._stop}")

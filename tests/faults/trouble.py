@@ -6,6 +6,7 @@ happen.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,34 +20,45 @@ import torch
 
 from fourd.telemetry import HUNG
 from fourd.trainer import REQUEUE, RunConfig, fit
+from fourd.trainer.stopping import LOOK_EVERY_S
 from tests import forked_ranks
 from tests.faults.kills import state
 from tests.small_runs import long_run
 
-SLOW_S = 0.03
+HELD_STEP = 12
 
 
-def start(out: Path, ranks: int = 1, slow: bool = False, config: RunConfig | None = None) -> list[int]:
-    """Start the run, on request with a pause at each step, so that it can be met in the middle."""
+def start(out: Path, ranks: int = 1, held: bool = False, config: RunConfig | None = None) -> list[int]:
+    """Start the run; `held`, it stands still in the middle until `let_go`, however slow who looks on may be."""
 
     def work() -> None:
-        if slow:
-            _make_slow()
+        if held:
+            _hold(_gate(out))
         fit(config or long_run(), out)
 
     return forked_ranks.start(ranks, work, log=f"{out}.log")
 
 
-def _make_slow() -> None:
+def _hold(gate: Path) -> None:
     from fourd.trainer import loop
 
-    real = loop.clip_gradients
+    real, steps = loop.clip_gradients, itertools.count(1)
 
-    def slowly(*arguments: object) -> object:
-        time.sleep(SLOW_S)
+    def held(*arguments: object) -> object:
+        if next(steps) == HELD_STEP:
+            until(gate.exists)
         return real(*arguments)
 
-    loop.clip_gradients = slowly
+    loop.clip_gradients = held
+
+
+def let_go(out: Path) -> None:
+    """Let a held run go on."""
+    _gate(out).touch()
+
+
+def _gate(out: Path) -> Path:
+    return Path(f"{out}.go")
 
 
 def finish(out: Path, ranks: int = 1) -> None:
@@ -88,12 +100,13 @@ def signals(folder: Path) -> None:
     for name, ranks, ask in (
         ("term", 1, lambda pids, out: os.kill(pids[0], signal.SIGTERM)),
         ("usr1_of_rank_1", 2, lambda pids, out: os.kill(pids[1], signal.SIGUSR1)),
-        ("file", 1, lambda pids, out: (out / "stop").touch()),
+        ("file", 1, lambda pids, out: _leave_stop(out)),
     ):
         out = folder / name
-        pids = start(out, ranks, slow=True)
+        pids = start(out, ranks, held=True)
         until(lambda: len(saved(out)) > 1)  # noqa: B023 - called at once
         ask(pids, out)
+        let_go(out)
         assert forked_ranks.wait(pids) == [REQUEUE] * ranks, said(out)
         assert "saved after step" in said(out)
         assert (out / "requeue").exists()
@@ -101,6 +114,11 @@ def signals(folder: Path) -> None:
         finish(out, ranks)
         assert not (out / "requeue").exists()
         require_same(out, folder / f"whole_{ranks}")
+
+
+def _leave_stop(out: Path) -> None:
+    (out / "stop").touch()
+    time.sleep(LOOK_EVERY_S)  # the rest of the run takes less than the time between two looks
 
 
 def second_signal(folder: Path) -> None:
@@ -126,9 +144,10 @@ def stopped_rank(folder: Path) -> None:
     """A rank that stands still ends the others with its name, and the run goes on."""
     finish(folder / "whole", 2)
     out = folder / "stopped"
-    pids = start(out, 2, slow=True, config=replace(long_run(), hang_timeout_s=12.0))
+    pids = start(out, 2, held=True, config=replace(long_run(), hang_timeout_s=12.0))
     until(lambda: saved(out))
     os.kill(pids[1], signal.SIGSTOP)
+    let_go(out)
     began = time.monotonic()
     assert forked_ranks.wait(pids[:1])[0] in (HUNG, forked_ranks.FAILED), said(out)
     assert time.monotonic() - began < 40
@@ -144,9 +163,10 @@ def stopped_rank(folder: Path) -> None:
 def lost_rank(folder: Path) -> None:
     """A rank that is gone ends the others in words."""
     out = folder / "lost"
-    pids = start(out, 2, slow=True)
+    pids = start(out, 2, held=True)
     until(lambda: saved(out))
     os.kill(pids[1], signal.SIGKILL)
+    let_go(out)
     began = time.monotonic()
     assert forked_ranks.wait(pids) == [forked_ranks.FAILED, -signal.SIGKILL]
     assert time.monotonic() - began < 30
@@ -196,7 +216,7 @@ def _without_a_disk(
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)], check=True)
     try:
         disk.chmod(0o700)
-        pids = start(out, slow=True)
+        pids = start(out, held=True)
         until(lambda: len(saved(out)) > 1)
         while True:  # a checkpoint that is just written keeps a disk from being read-only
             try:
@@ -204,6 +224,7 @@ def _without_a_disk(
                 break
             except subprocess.CalledProcessError:
                 time.sleep(0.002)
+        let_go(out)
         assert forked_ranks.wait(pids) == [forked_ranks.FAILED], said(out)
         assert reason in said(out), said(out)
         assert "the same command" in said(out)
