@@ -81,7 +81,7 @@ def test_a_step_that_hangs_ends_the_process_and_its_stacks_say_where(tmp_path, c
     log_file = tmp_path / "log"
     began = time.monotonic()
     assert exit_code(children(lambda: hangs_in_a_step(tmp_path / "signs"), log_file)) == HUNG == 70
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     stacks = (tmp_path / "signs" / "rank_00000_stacks.txt").read_text()
     assert "a_product_without_end" in stacks
     assert "'step' of step 12" in stacks
@@ -115,14 +115,15 @@ def test_a_stopped_rank_is_named(tmp_path, children):
     )
 
 
-def test_a_run_without_a_fault_leaves_no_stacks_and_ends_at_once(tmp_path):
+def test_a_run_without_a_fault_leaves_no_stacks_and_ends_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", 60.0)
     before = threading.active_count()
     with Watchdog(tmp_path, 3, 5.0, num_ranks=4) as watchdog:
         for step in range(100):
             watchdog.phase("read", step=step)
             watchdog.phase("step")
         began = time.monotonic()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 30, "it waited for the next look"
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["rank_00003.json"]
     sign = json.loads((tmp_path / "rank_00003.json").read_text())
