@@ -129,6 +129,7 @@ def run_config(unit: Unit, out: Path, means: Means) -> RunConfig:
         device=means.device,
         num_workers=means.num_workers,
         save_every=means.save_every,
+        max_norm_sigmas=0.0 if unit.use == "frozen" else RunConfig.max_norm_sigmas,  # one readout's leap is its own
         max_skipped=1,  # a step that one readout spoils is a step less for all: none may be
     )
 
