@@ -9,7 +9,7 @@ import pytest
 
 from fourd import results
 from fourd.results import Interval
-from fourd.study.intervals import Estimate, Scores, centred, contrast, difference, estimate, with_misfit
+from fourd.study.intervals import Estimate, Scores, centred, contrast, difference, estimate, t_reach, with_misfit
 from fourd.study.sentences import verdict_of
 from tests.study.synthetic import figures, study
 
@@ -76,9 +76,28 @@ def test_the_interval_of_a_few_seeds_is_student_s(number, quantile):
     """Without noise of clips it is the seeds' own standard error, times the quantile of t with one less."""
     values = np.random.default_rng(3).normal(0, 1, number)
     found = estimate(scores(np.repeat(values[:, None], 40, 1)), "clip_mean")
-    half = (found.interval.high - found.interval.low) / 2
-    assert half == pytest.approx(quantile * values.std(ddof=1) / number**0.5, rel=0.2)
+    reach = quantile * values.std(ddof=1) / number**0.5
+    assert found.interval.high - found.value == pytest.approx(reach, rel=1e-3)
+    assert found.value - found.interval.low == pytest.approx(reach, rel=1e-3)
     assert [value for _, value in found.by_seed] == pytest.approx(values.tolist())
+
+
+@pytest.mark.parametrize(
+    ("free", "quantile"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (10, 2.22814), (1000, 1.96234)]
+)
+def test_the_reach_of_student_s_distribution_is_that_of_its_tables(free, quantile):
+    assert t_reach(free) == pytest.approx(quantile, rel=1e-4)
+
+
+def test_noise_of_clips_and_luck_of_seeds_are_covered_together():
+    """Both are as large as each other: 95% of intervals shall hold what is true, and not all of them."""
+    rng = np.random.default_rng(7)
+    held = 0
+    for _ in range(400):
+        seeds, clips = rng.normal(0, 0.6, (3, 1)), np.repeat(rng.normal(0, 2.0, (1, 20)), 2, 1)
+        found = estimate(scores(seeds + clips), "clip_mean").interval
+        held += found.low < 0 < found.high
+    assert 0.91 < held / 400 < 0.99
 
 
 @pytest.mark.parametrize("number", [2, 3, 5])
